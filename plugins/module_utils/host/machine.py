@@ -8,7 +8,12 @@ Reads only. Nothing here writes, and nothing here starts a program.
 
 from __future__ import annotations
 
+import errno
 import os
+
+_LINK_LIMIT = 40  # as the kernel's MAXSYMLINKS
+_ATTRIBUTE_LIMIT = 1 << 20
+_PAGE = 4096
 
 
 class Unreadable(Exception):
@@ -25,6 +30,7 @@ class Host:
 
     def __init__(self, root: str = "/") -> None:
         self.root = os.path.abspath(root)
+        self._folders: dict[str, str] = {}
 
     @property
     def live(self) -> bool:
@@ -35,11 +41,71 @@ class Host:
         """Where the absolute ``name`` of the machine lies for us."""
         return name if self.live else os.path.join(self.root, name.lstrip("/"))
 
+    def followed(self, name: str) -> str:
+        """Where ``name`` lies for us once its symbolic links are followed, without ever leaving ``root``.
+
+        A captured tree keeps the links of its machine: an absolute one means that machine, not ours. Raises ``OSError``
+        when the links form a loop.
+        """
+        if self.live:
+            return name
+        folder, last = os.path.split("/" + name.strip("/"))
+        if folder not in self._folders:
+            self._folders[folder] = self._without_links(folder)
+        near = os.path.join(self._folders[folder], last)
+        return self._without_links(name) if last in ("", "..") or os.path.islink(near) else near
+
+    def _without_links(self, name: str) -> str:
+        real: list[str] = []
+        ahead = name.split("/")[::-1]
+        links = 0
+        while ahead:
+            part = ahead.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                del real[-1:]
+                continue
+            try:
+                target = os.readlink(os.path.join(self.root, *real, part))
+            except OSError:
+                real.append(part)
+                continue
+            links += 1
+            if links > _LINK_LIMIT:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+            if target.startswith("/"):
+                real.clear()
+            ahead.extend(target.split("/")[::-1])
+        return os.path.join(self.root, *real)
+
     def exists(self, name: str) -> bool:
-        return os.path.exists(self.path(name))
+        try:
+            return os.path.exists(self.followed(name))
+        except OSError:
+            return False
 
     def is_dir(self, name: str) -> bool:
-        return os.path.isdir(self.path(name))
+        try:
+            return os.path.isdir(self.followed(name))
+        except OSError:
+            return False
+
+    def attribute(self, name: str, limit: int = _ATTRIBUTE_LIMIT) -> str:
+        """The text of a small kernel file without the NUL bytes some captures pad it with; raises ``OSError``.
+
+        Reads whole pages until ``limit`` bytes at most, and does not wait where a captured tree has a pipe.
+        """
+        descriptor = os.open(self.followed(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            data = chunk = os.read(descriptor, _PAGE)
+            # The kernel hands out lists longer than a page one page at a time.
+            while len(chunk) == _PAGE and len(data) < limit:
+                chunk = os.read(descriptor, _PAGE)
+                data += chunk
+        finally:
+            os.close(descriptor)
+        return data.replace(b"\0", b"").decode("utf-8", "replace")
 
     def read(self, name: str) -> str:
         """The text of a file; raises ``Unreadable`` when it is absent, forbidden, or the kernel refuses."""
@@ -50,7 +116,7 @@ class Host:
 
     def read_bytes(self, name: str) -> bytes:
         """The bytes of a file; raises ``OSError``."""
-        with open(self.path(name), "rb") as stream:
+        with open(self.followed(name), "rb") as stream:
             return stream.read()
 
     def read_if_there(self, name: str) -> str | None:
@@ -63,13 +129,14 @@ class Host:
     def names(self, name: str) -> list[str]:
         """Sorted names in a folder; empty when it is absent or forbidden."""
         try:
-            return sorted(os.listdir(self.path(name)))
+            return sorted(os.listdir(self.followed(name)))
         except OSError:
             return []
 
     def link_name(self, name: str) -> str | None:
         """Last part of what a symbolic link points to (``driver`` -> ``igb``), or None."""
         try:
-            return os.path.basename(os.readlink(self.path(name)))
+            folder, last = os.path.split(name.rstrip("/"))
+            return os.path.basename(os.readlink(os.path.join(self.followed(folder), last)))
         except OSError:
             return None

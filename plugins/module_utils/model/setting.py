@@ -23,6 +23,10 @@ class SpecError(ValueError):
     """What is asked for cannot be right on this host (or on any): value, rule and remedy in one sentence."""
 
 
+class Unsupported(Exception):
+    """Only the attempt to write showed that this host has no such thing; the message says what is missing."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """One wanted value. ``control`` is the stable id of the kind, ``name`` the instance (an interface, an IRQ, a key).
@@ -58,6 +62,23 @@ def judged(setting: Setting) -> Setting:
     return replace(setting, state=OK if right else DRIFTED)
 
 
+def judged_live(setting: Setting, reason: str) -> Setting:
+    """As ``judged``, by the live value alone: for a host on which nothing can make it last, which ``reason`` says."""
+    if setting.state not in (OK, DRIFTED):
+        return setting
+    return replace(setting, state=OK if setting.current == setting.desired else DRIFTED, reason=setting.reason or reason)
+
+
+def after_writing(before: Setting, after: Setting, refusal: str = "") -> Setting:
+    """The verdict on a setting that was drifted: what the host holds now decides, not what a write returned."""
+    if before.state != DRIFTED or after.state not in (OK, DRIFTED):
+        return after
+    if after.state == OK:
+        return replace(after, state=CHANGED)
+    why = refusal or after.reason or "written, but the host did not keep it"
+    return replace(after, state=ERROR, reason=why)
+
+
 def unsupported(control: str, name: str, desired: str | None, reason: str, current: str | None = None) -> Setting:
     """A setting this host has no such thing for; ``reason`` says what is missing."""
     return Setting(control, name, desired, current=current, state=UNSUPPORTED, reason=reason)
@@ -66,3 +87,60 @@ def unsupported(control: str, name: str, desired: str | None, reason: str, curre
 def as_dicts(settings: Iterable[Setting]) -> list[dict[str, Any]]:
     """Settings in the form modules return, in the order of the plan."""
     return [asdict(setting) for setting in settings]
+
+
+@dataclass(frozen=True)
+class OwnedFile:
+    """A file this collection owns as a whole: what it is to hold, byte for byte."""
+
+    control: str
+    path: str
+    content: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a domain wants of a host: settings in the order of writing, and the files that make them last."""
+
+    settings: tuple[Setting, ...] = ()
+    files: tuple[OwnedFile, ...] = ()
+
+
+def merged_spec(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """One specification from those of several parts (roles); raises ``SpecError`` where two disagree."""
+    merged: dict[str, Any] = {}
+    said_by: dict[tuple[str, ...], str] = {}
+    for part in sorted(parts):
+        _merge_into(merged, parts[part], part, (), said_by)
+    return merged
+
+
+def _merge_into(target: dict[str, Any], source: dict[str, Any], part: str, path: tuple[str, ...],
+                said_by: dict[tuple[str, ...], str]) -> None:
+    for key, value in source.items():
+        here = path + (key,)
+        if value is None:
+            continue
+        if key not in target or target[key] is None:
+            target[key] = _copy(value)
+            said_by[here] = part
+        elif isinstance(value, dict) and isinstance(target[key], dict):
+            _merge_into(target[key], value, part, here, said_by)
+        elif isinstance(value, list) and isinstance(target[key], list):
+            target[key].extend(item for item in value if item not in target[key])
+        elif target[key] != value:
+            raise SpecError(f"{' '.join(here)}: {_sayer(said_by, here)} wants {target[key]!r}, {part} wants {value!r}; "
+                            "let one of them say it")
+
+
+def _sayer(said_by: dict[tuple[str, ...], str], path: tuple[str, ...]) -> str:
+    while path and path not in said_by:
+        path = path[:-1]
+    return said_by.get(path, "another part")
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items() if item is not None}
+    return list(value) if isinstance(value, list) else value

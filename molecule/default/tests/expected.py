@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each host role must be, written down once more and by hand: the profiles are what is on trial."""
+
+from __future__ import annotations
+
+import pytest
+
+FAST_KEEPALIVE = {"net.ipv4.tcp_keepalive_time": "5", "net.ipv4.tcp_keepalive_intvl": "1", "net.ipv4.tcp_keepalive_probes": "3"}
+NO_WAITING = {"net.ipv4.tcp_slow_start_after_idle": "0", "net.ipv4.tcp_autocorking": "0"}
+SOUND_TCP = {"net.ipv4.tcp_sack": "1", "net.ipv4.tcp_dsack": "1", "net.ipv4.tcp_timestamps": "1", "net.ipv4.tcp_window_scaling": "1"}
+
+SYSCTLS = {
+    "md-gateways": {**SOUND_TCP, **FAST_KEEPALIVE, **NO_WAITING},
+    "order-gateways": {
+        **SOUND_TCP, **FAST_KEEPALIVE, **NO_WAITING,
+        "net.ipv4.tcp_rmem": "4096 131072 16777216", "net.ipv4.tcp_wmem": "4096 65536 16777216",
+        "net.ipv4.tcp_no_metrics_save": "1", "net.ipv4.tcp_retries2": "8", "net.ipv4.tcp_tw_reuse": "1",
+    },
+    "risk-engines": {**SOUND_TCP, **FAST_KEEPALIVE, **NO_WAITING},
+    "replay-servers": {
+        **SOUND_TCP, "net.ipv4.tcp_slow_start_after_idle": "0", "net.ipv4.tcp_autocorking": "1",
+        "net.ipv4.tcp_rmem": "4096 131072 67108864", "net.ipv4.tcp_wmem": "4096 65536 67108864",
+    },
+    "wan-gateways": {
+        **SOUND_TCP, "net.ipv4.tcp_slow_start_after_idle": "0", "net.ipv4.tcp_autocorking": "1",
+        "net.ipv4.tcp_rmem": "4096 262144 67108864", "net.ipv4.tcp_wmem": "4096 65536 67108864",
+        "net.ipv4.tcp_no_metrics_save": "1", "net.ipv4.tcp_mtu_probing": "1", "net.ipv4.tcp_notsent_lowat": "131072",
+        "net.ipv4.tcp_keepalive_time": "30", "net.ipv4.tcp_keepalive_intvl": "5", "net.ipv4.tcp_keepalive_probes": "6",
+    },
+}
+GRO, TSO, LRO = "generic-receive-offload", "tcp-segmentation-offload", "large-receive-offload"
+FEATURES = {
+    "md-gateways": {GRO: "off", TSO: "off", LRO: "off"},
+    "order-gateways": {GRO: "off", TSO: "off", LRO: "off"},
+    "risk-engines": {GRO: "off", LRO: "off"},
+    "replay-servers": {GRO: "on", TSO: "on", LRO: "off"},
+    "wan-gateways": {GRO: "on", TSO: "on", LRO: "off"},
+}
+
+
+def cases(table, members):
+    """(host, key, value) for every host of every group of a table: one test for each."""
+    return [pytest.param(node, key, value, id=f"{node}-{key}") for group, wanted in table.items() for node in members[group]["hosts"] for key, value in wanted.items()]

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""After a restart every network card is a new one: the settings return without a controller."""
+
+from __future__ import annotations
+
+import pytest
+from expected import FEATURES, SYSCTLS, cases
+from snapshot import machine_state
+
+RESTARTED = {"md-gateways": {"hosts": ["md-gw-1"]}, "replay-servers": {"hosts": ["replay-1"]}}
+SETTINGS = {group: SYSCTLS[group] for group in RESTARTED}
+OFFLOADS = {group: FEATURES[group] for group in RESTARTED}
+
+
+@pytest.mark.parametrize(("node", "key", "value"), cases(SETTINGS, RESTARTED))
+def test_sysctl_is_there_again(node, key, value, sysctl):
+    assert sysctl(key) == value
+
+
+@pytest.mark.parametrize(("node", "name", "value"), cases(OFFLOADS, RESTARTED))
+def test_nic_features_are_there_again(node, name, value, nics, feature):
+    assert {nic: feature(nic, name) for nic in nics} == dict.fromkeys(nics, value)
+
+
+@pytest.mark.parametrize("node", ["md-gw-1", "replay-1"])
+def test_agent_ran_at_boot_and_finds_the_host_right(node, host):
+    assert host.check_output("systemctl show --property=Result --value lowlatency.service") == "success"
+    assert host.run("/usr/local/sbin/lowlatency verify").rc == 0
+    assert host.run("pgrep -x irqbalance").rc == 1
+
+
+def test_restart_left_the_machine_alone(snapshots):
+    before = (snapshots / "machine.txt").read_text().splitlines()
+    assert sorted(set(before) ^ set(machine_state().splitlines())) == []
+
+

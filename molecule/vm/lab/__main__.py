@@ -1,0 +1,163 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab's command line: build, up, down, reset, status, ssh, inventory. See ../README.md."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import accel
+import host
+import image
+import tools
+from tools import LabError
+
+INVENTORY = image.CACHE / "inventory.yml"
+
+
+def main() -> int:
+    options = parser().parse_args()
+    try:
+        return options.action(options) or 0
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="lab", description="Two low-latency hosts under QEMU: real kernel, GRUB, NUMA, NICs.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, action, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(action=action)
+        return sub
+
+    command("build", do_build, "build the disk image, unless the cache has it")
+    up = command("up", do_up, "start the hosts and wait until they answer")
+    up.add_argument("--hosts", type=int, choices=(1, 2), default=2, help="1: only lab-a (default: 2)")
+    up.add_argument("--iommu", action="store_true", help="with an Intel IOMMU and interrupt remapping")
+    up.add_argument("--timeout", type=float, default=420, help="seconds a host may take to boot (default: 420)")
+    down = command("down", do_down, "end the hosts and throw their disks away")
+    down.add_argument("hosts", nargs="*", metavar="HOST", help="default: all")
+    down.add_argument("--keep", action="store_true", help="shut down cleanly and keep the disks for the next up")
+    reset = command("reset", do_reset, "put running hosts back to their first start, without a boot")
+    reset.add_argument("hosts", nargs="*", metavar="HOST", help="default: all that run")
+    command("status", do_status, "say which hosts run")
+    ssh = command("ssh", do_ssh, "log in to a host, or run a command on it")
+    ssh.add_argument("host", choices=host.NAMES)
+    ssh.add_argument("command", nargs=argparse.REMAINDER)
+    inventory = command("inventory", do_inventory, "print an Ansible inventory of the running hosts")
+    inventory.add_argument("--group", action="append", default=[], help="put the hosts into this group (repeatable)")
+    inventory.add_argument("--output", type=Path, help="write it there instead")
+    return top
+
+
+@contextlib.contextmanager
+def locked() -> Iterator[None]:
+    """One build, start or end at a time."""
+    image.CACHE.mkdir(parents=True, exist_ok=True)
+    with (image.CACHE / "lock").open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def do_build(_options: argparse.Namespace) -> None:
+    with locked():
+        print(ready_image())
+
+
+def ready_image() -> Path:
+    tools.ensure()
+    return image.build()
+
+
+def do_up(options: argparse.Namespace) -> None:
+    with locked():
+        base = ready_image()
+        accelerator = accel.accelerator(base)
+        for name in host.NAMES[: options.hosts]:
+            start_or_leave(name, base, accelerator, iommu=options.iommu)
+        for name in host.NAMES[: options.hosts]:
+            bring_up(name, options.timeout)
+        INVENTORY.write_text(host.inventory(host.running(), ["lab"]), encoding="utf-8")
+    print(f"lab: inventory in {INVENTORY}")
+
+
+def start_or_leave(name: str, base: Path, accelerator: str, *, iommu: bool) -> None:
+    if host.pid(name):
+        print(f"lab: {name} runs already", flush=True)
+        return
+    print(f"lab: starting {name} ({accelerator})", flush=True)
+    host.start(name, base, accelerator, iommu=iommu)
+
+
+def bring_up(name: str, seconds: float) -> None:
+    started = time.monotonic()
+    host.wait_ready(name, seconds)
+    if not host.has_fresh(name):
+        host.save_fresh(name)
+    print(f"lab: {name} is up after {time.monotonic() - started:.0f} s: scripts/lab ssh {name}", flush=True)
+
+
+def do_down(options: argparse.Namespace) -> None:
+    with locked():
+        for name in chosen(options.hosts, host.NAMES):
+            host.power_down(name) if options.keep else host.end(name)
+            if not options.keep:
+                host.forget(name)
+        INVENTORY.unlink(missing_ok=True)
+
+
+def do_reset(options: argparse.Namespace) -> None:
+    with locked():
+        for name in chosen(options.hosts, host.running()):
+            host.reset(name)
+            host.wait_ready(name, 60)
+
+
+def chosen(asked: list[str], default) -> list[str]:
+    unknown = sorted(set(asked) - set(host.NAMES))
+    if unknown:
+        raise LabError(f"no such host: {' '.join(unknown)} (there are {' '.join(host.NAMES)})")
+    return asked or list(default)
+
+
+def do_status(_options: argparse.Namespace) -> None:
+    for name in host.NAMES:
+        process = host.pid(name)
+        if process:
+            print(f"{name}: runs, pid {process}, ssh port {host.ports()[name]['ssh']}, {host.directory(name)}/console.log")
+        else:
+            print(f"{name}: down{', disk kept' if host.directory(name).is_dir() else ''}")
+
+
+def do_ssh(options: argparse.Namespace) -> int:
+    require_running(options.host)
+    return host.ssh(options.host, options.command)
+
+
+def require_running(name: str) -> None:
+    if not host.pid(name):
+        raise LabError(f"{name} does not run; start it with: scripts/lab up")
+
+
+def do_inventory(options: argparse.Namespace) -> None:
+    if not host.running():
+        raise LabError("no host runs; start them with: scripts/lab up")
+    text = host.inventory(host.running(), ["lab", *options.group])
+    if options.output:
+        options.output.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""End the transaction: one module execution with all that joined."""
+
+from __future__ import annotations
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transaction
+
+
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        documents = self._task.args.get("documents")
+        if documents is None:
+            documents = transaction.take(task_vars["inventory_hostname"])
+        if not documents:
+            return {"changed": False, "skipped": True, "skip_reason": "no role joined the transaction"}
+        return self._execute_module(module_name="lowlatency.fleet.apply", module_args={"documents": documents}, task_vars=task_vars)

@@ -1,0 +1,49 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read the host's topology, plan its cores, and open an empty transaction. Refuses before anything is written."""
+
+from __future__ import annotations
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.host_plan import host_plan
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import SpecError
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.topology import Topology
+from ansible_collections.lowlatency.fleet.plugins.plugin_utils import profiles, transaction
+
+OPTIONS = {
+    "profile": {"type": "str"},
+    "nics": {"type": "list", "elements": "dict", "default": []},
+    "all_nics": {"type": "bool", "default": False},
+    "application_cores": {"type": "int", "default": 0},
+    "application_cpulist": {"type": "str", "default": ""},
+    "isolate": {"type": "bool", "default": True},
+    "smt_policy": {"type": "str", "default": "whole-core", "choices": ["whole-core", "share"]},
+    "housekeeping_cores": {"type": "int", "default": 2},
+    "irq_cores": {"type": "int", "default": 2},
+    "l3_align": {"type": "bool", "default": False},
+    "spill": {"type": "bool", "default": False},
+    "allow_cpu0": {"type": "bool", "default": False},
+    "sysroot": {"type": "path", "default": "/"},
+}
+
+
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        host = task_vars["inventory_hostname"]
+        site = transaction.validated(host, "preflight", OPTIONS, self._task.args)
+        profile = site.pop("profile", None)
+        if profile is not None:
+            profiles.load(profile)
+        result = self._execute_module(module_name="lowlatency.fleet.topology_info", module_args={"sysroot": site.pop("sysroot")}, task_vars=task_vars)
+        if result.get("failed") or result.get("unreachable") or "topology" not in result:
+            return result
+        try:
+            plan = host_plan(Topology.from_dict(result["topology"]), result["host"]["interfaces"], site)
+        except SpecError as error:
+            raise AnsibleActionFail(f"{host}: {error}; nothing was written") from error
+        transaction.begin(host)
+        return {"changed": False, "topology": result["topology"], "host": result["host"], **plan}

@@ -1,0 +1,71 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host agent: ``lowlatency verify|apply|status`` on a host with no controller, on the desired state it keeps.
+
+Exit code 0: right, 1: drifted, 2: could not tell. It runs from a zipapp of these very files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from . import runner
+from .host.deployment import kept
+from .host.journal import BrokenJournal
+from .host.machine import Host, Unreadable
+from .model.setting import DRIFTED, ERROR, OK, UNSUPPORTED, as_dicts
+
+RIGHT, WRONG, UNKNOWN = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="lowlatency", description="Verify or apply the low-latency settings kept on this host.",
+                                     epilog="Exit code 0: right, 1: drifted, 2: could not tell.")
+    parser.add_argument("command", choices=("verify", "apply", "status"))
+    parser.add_argument("--json", action="store_true", help="print the settings as JSON")
+    options = parser.parse_args(arguments)
+    try:
+        outcome = _outcome(options.command)
+    except (runner.Refused, Unreadable, BrokenJournal, OSError) as error:
+        print(f"lowlatency: {error}", file=sys.stderr)
+        return UNKNOWN
+    _print(outcome, as_json=options.json, everything=options.command == "status")
+    return exit_code(outcome)
+
+
+def exit_code(outcome: runner.Outcome) -> int:
+    """The verdict on a host as one number: what could not be told weighs more than what drifted."""
+    if outcome.errors:
+        return UNKNOWN
+    return WRONG if any(setting.state == DRIFTED for setting in outcome.settings) else RIGHT
+
+
+def _outcome(command: str) -> runner.Outcome:
+    host = Host()
+    desired = kept(host)
+    if not desired:
+        raise runner.Refused("this host keeps no desired state; run the playbook of its host role first")
+    transaction = runner.begin(host, desired)
+    if command != "apply":
+        return runner.verify(transaction)
+    if os.geteuid() != 0:
+        raise runner.Refused("apply needs root")
+    return runner.apply_what_can(transaction)
+
+
+def _print(outcome: runner.Outcome, *, as_json: bool, everything: bool) -> None:
+    if as_json:
+        print(json.dumps(as_dicts(outcome.settings), indent=1))
+        return
+    for setting in outcome.settings:
+        if everything or setting.state not in (OK, UNSUPPORTED):
+            print(f"{setting.state:<11} {setting.control} {setting.name}: is {setting.current}, after boot {setting.persisted}, "
+                  f"wanted {setting.desired}{'  (' + setting.reason + ')' if setting.reason else ''}")
+    counts = {state: sum(setting.state == state for setting in outcome.settings) for state in (OK, "changed", DRIFTED, UNSUPPORTED, ERROR)}
+    print(", ".join(f"{count} {state}" for state, count in counts.items() if count))

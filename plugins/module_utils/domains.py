@@ -1,0 +1,73 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The registry: which domains there are, in the one order in which they may be applied.
+
+Services that move interrupts go first, since what they moved is set after; channels before features, features before
+interrupts (a NIC reset recreates them), sysctl last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .host.ethtool import read_ethtool, write_feature
+from .host.irq import read_irqs, write_irq
+from .host.machine import Host
+from .host.tunables import read_tunables, write_tunable
+from .host.units import read_units, write_unit
+from .model import irq, nic, tunables, units
+from .model.setting import Plan, Setting
+
+Spec = Mapping[str, Any]
+
+_NIC_NAMES = {"interface": {"type": "str"}, "pci": {"type": "str"}, "mac": {"type": "str"}}
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One kind of thing a host has.
+
+    ``persistence`` says what makes it last: a ``file`` of its own, the ``write`` itself, or the host ``agent`` at boot,
+    where Linux has no file for it.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    problems: Callable[[Spec], list[str]]
+    read: Callable[[Host, Spec], Any]
+    plan: Callable[[Any, Spec], Plan]
+    write: Callable[[Host, Any, Setting], None]
+    persistence: str
+
+
+UNITS = Domain(
+    "units",
+    {"removed": {"type": "list", "elements": "str", "required": True}},
+    units.problems, read_units, units.plan, write_unit, persistence="write",
+)
+ETHTOOL = Domain(
+    "ethtool",
+    {"features": {"type": "dict", "default": {}},
+     "nics": {"type": "list", "elements": "dict", "required": True,
+              "options": {**_NIC_NAMES, "management": {"type": "bool", "default": False}, "features": {"type": "dict", "default": {}}},
+              "required_one_of": [["interface", "pci", "mac"]]}},
+    nic.problems, read_ethtool, nic.plan, write_feature, persistence="agent",
+)
+IRQ_AFFINITY = Domain(
+    "irq_affinity",
+    {"isolated": {"type": "str", "default": ""}, "housekeeping": {"type": "str", "default": ""},
+     "nics": {"type": "list", "elements": "dict", "default": [],
+              "options": {**_NIC_NAMES, "cpus": {"type": "str", "required": True}},
+              "required_one_of": [["interface", "pci", "mac"]]}},
+    irq.problems, read_irqs, irq.plan, write_irq, persistence="agent",
+)
+TUNABLES = Domain(
+    "tunables",
+    {"values": {"type": "dict", "required": True}},
+    tunables.problems, read_tunables, tunables.plan, write_tunable, persistence="file",
+)
+
+DOMAINS = {domain.name: domain for domain in (UNITS, ETHTOOL, IRQ_AFFINITY, TUNABLES)}

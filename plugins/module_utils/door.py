@@ -1,0 +1,111 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The door between Ansible modules and the transaction: arguments in, the contract of every module out.
+
+It also packs the host agent: a zipapp of the very files that are running now.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import sys
+import zipfile
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import agent, runner
+from .host.deployment import interpreter
+from .host.journal import BrokenJournal
+from .host.machine import Host, Unreadable
+from .model.setting import CHANGED, DRIFTED, Setting, as_dicts
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+# Everything the agent imports; a test starts the zipapp alone, so a name missing here cannot pass.
+AGENT_MODULES = (
+    "agent", "domains", "runner",
+    "host.container", "host.deployment", "host.ethtool", "host.files", "host.irq", "host.journal", "host.links", "host.machine",
+    "host.programs", "host.tunables", "host.units",
+    "model.cpuset", "model.irq", "model.nic", "model.setting", "model.tunables", "model.units",
+)
+PACKAGES = ("", "host", "model")
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def run_domain(module: AnsibleModule, name: str) -> NoReturn:
+    """The transaction of one domain, with the module's own arguments as specification."""
+    run_documents(module, {name: {"site": {key: value for key, value in module.params.items() if value is not None}}})
+
+
+def run_documents(module: AnsibleModule, documents: runner.Desired) -> NoReturn:
+    """The transaction of a host; ends the module."""
+    if not module.check_mode and os.geteuid() != 0:
+        module.fail_json(msg="writing these settings needs root; set become: true (check mode does not need it)")
+    try:
+        transaction = runner.begin(Host(), documents, program())
+        outcome = runner.audit(transaction) if module.check_mode else runner.apply(transaction)
+    except (runner.Refused, Unreadable, BrokenJournal, OSError) as error:
+        module.fail_json(msg=f"nothing was written: {error}" if isinstance(error, runner.Refused) else str(error))
+    result = {"changed": outcome.changed, "reboot_required": outcome.reboot_required, "settings": as_dicts(outcome.settings)}
+    if module._diff:  # pylint: disable=protected-access
+        result["diff"] = differences(outcome)
+    if outcome.errors and not module.check_mode:
+        module.fail_json(msg="; ".join(f"{setting.control} {setting.name}: {setting.reason}" for setting in outcome.errors), **result)
+    module.exit_json(**result)
+
+
+def differences(outcome: runner.Outcome) -> list[dict[str, str]]:
+    """Ansible's diff: one entry for the settings, one for each owned text file."""
+    moved = [setting for setting in outcome.settings if setting.state in (DRIFTED, CHANGED) and not setting.name.startswith("/")]
+    found = []
+    if moved:
+        found.append({"before_header": "settings (live, after boot)", "after_header": "settings (live, after boot)",
+                      "before": "".join(_line(setting, setting.current, setting.persisted) for setting in moved),
+                      "after": "".join(_line(setting, setting.desired, setting.desired) for setting in moved)})
+    for path, before, after in outcome.contents:
+        found.append({"before_header": path, "after_header": path, "before": _text(before), "after": _text(after)})
+    return found
+
+
+def _line(setting: Setting, live: str | None, persisted: str | None) -> str:
+    return f"{setting.control} {setting.name} = {live}, {persisted}\n"
+
+
+def _text(content: bytes | None) -> str:
+    if content is None:
+        return ""
+    return "(program)\n" if content.startswith(b"#!") else content.decode("utf-8", "replace")
+
+
+def program() -> bytes:
+    """The agent's zipapp. Equal sources give equal bytes, so that a second run changes nothing."""
+    packed = io.BytesIO()
+    packed.write(f"#!{interpreter()}\n".encode())
+    with zipfile.ZipFile(packed, "a", zipfile.ZIP_STORED) as archive:
+        for name, text in sorted(_sources().items()):
+            archive.writestr(zipfile.ZipInfo(name, EPOCH), text)
+    return packed.getvalue()
+
+
+def _sources() -> Mapping[str, str]:
+    sources: dict[str, str] = {"__main__.py": "import sys\nfrom lowlatency.agent import main\nsys.exit(main())\n"}
+    for name in PACKAGES:
+        sources["/".join(["lowlatency", *name.split(), "__init__.py"])] = ""
+    for name in AGENT_MODULES:
+        sources[f"lowlatency/{name.replace('.', '/')}.py"] = _source(f"{__package__}.{name}")
+    return sources
+
+
+def _source(name: str) -> str:
+    loader: Any = importlib.import_module(name).__spec__.loader  # type: ignore[union-attr]
+    text = loader.get_source(name)
+    if text is None:
+        raise ImportError(f"no source of {name} in {sys.path[0]}")
+    return str(text)
+
+
+__all__ = ["agent", "differences", "program", "run_documents", "run_domain"]

@@ -1,0 +1,89 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writing files of a machine whole or not at all; and kernel files, which take one write."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+
+from .machine import Host
+
+SUFFIX = ".lowlatency-new"
+LOCK = "/run/lowlatency.lock"
+
+
+class Busy(OSError):
+    """Another run is writing on this host."""
+
+
+@contextlib.contextmanager
+def locked(host: Host) -> Iterator[None]:
+    """Keep every other run from writing on this machine meanwhile; raises ``Busy``. The kernel lets go when we die."""
+    path = host.path(LOCK)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(f"another run is writing on this host ({LOCK} is held); wait for it to end") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(host: Host, name: str, content: bytes, mode: int) -> None:
+    """Replace ``name`` in one step: a reader, or a power cut, sees the old bytes or the new ones. Raises ``OSError``."""
+    path = host.path(name)
+    folder = os.path.dirname(path)
+    os.makedirs(folder, mode=0o755, exist_ok=True)
+    temporary = path + SUFFIX
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        raise
+    sync_folder(folder)
+
+
+def sync_folder(folder: str) -> None:
+    """Make a rename or a creation in ``folder`` last."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_kernel_file(host: Host, name: str, text: str) -> None:
+    """Give ``text`` to a file of /proc or /sys in one unbuffered write; raises ``OSError`` with the kernel's errno."""
+    descriptor = os.open(host.path(name), os.O_WRONLY)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def unwritable(host: Host, name: str) -> str:
+    """Why ``name`` could not be written, or nothing. Looks, never tries."""
+    folder = os.path.dirname(host.path(name))
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        return f"{name}: {folder} is not a directory"
+    if not os.access(folder, os.W_OK):
+        return f"{name}: {folder} is not writable (read-only file system, or not root)"
+    if os.path.isdir(host.path(name)):
+        return f"{name}: is a directory"
+    return ""

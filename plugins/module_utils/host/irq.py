@@ -1,0 +1,115 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading where interrupts go and moving them, below /proc/irq; NIC interrupts are found through sysfs, never by name.
+
+Source: Documentation/core-api/irq/irq-affinity.rst, Documentation/ABI/testing/sysfs-bus-pci (msi_irqs).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ..model.cpuset import CpusetError, format_mask, parse_cpulist, parse_mask
+from ..model.irq import DEFAULT, Irq, IrqState
+from ..model.setting import Setting, Unsupported
+from .container import container_kind
+from .files import write_kernel_file, write_whole
+from .links import interface_of, pci_of
+from .machine import Host
+
+# Below /run, so that it is forgotten at boot as the kernel forgets it.
+IMMOVABLE = "/run/lowlatency/immovable.json"
+
+
+def read_irqs(host: Host, spec: Mapping[str, Any]) -> IrqState:
+    """Every interrupt in use and those of the NICs of ``spec['nics']``."""
+    container = container_kind(host)
+    if container:
+        return IrqState(without=f"interrupts belong to the machine, not to this container ({container})")
+    if not host.is_dir("/proc/irq"):
+        return IrqState(without="this kernel has no /proc/irq")
+    refused = _refused_before(host)
+    numbers = sorted(int(name) for name in host.names("/proc/irq") if name.isdigit())
+    irqs = (_irq(host, number, refused) for number in numbers)
+    return IrqState(tuple(irq for irq in irqs if irq), tuple(_nic_irqs(host, nic) for nic in spec.get("nics") or []),
+                    _default(host), _cpus(host, "/sys/devices/system/cpu/online"))
+
+
+def _irq(host: Host, number: int, refused: Mapping[str, str]) -> Irq | None:
+    """One interrupt; None when nobody asked for it (it has no action, and will get the default mask)."""
+    folder = f"/proc/irq/{number}"
+    actions = [name for name in host.names(folder) if host.is_dir(f"{folder}/{name}")]
+    if not actions:
+        return None
+    action = ",".join(actions)
+    immovable = refused.get(f"{number} {action}", "")
+    try:
+        if not os.stat(host.path(f"{folder}/smp_affinity_list")).st_mode & 0o200:
+            immovable = "managed by the kernel, which does not let it be moved"
+    except OSError:
+        immovable = "has no affinity file"
+    return Irq(number, action, _cpus(host, f"{folder}/smp_affinity_list"), _cpus(host, f"{folder}/effective_affinity_list"), immovable)
+
+
+def _cpus(host: Host, name: str) -> frozenset[int]:
+    try:
+        return parse_cpulist(host.read_if_there(name) or "")
+    except CpusetError:
+        return frozenset()
+
+
+def _default(host: Host) -> frozenset[int]:
+    try:
+        return parse_mask(host.read_if_there("/proc/irq/default_smp_affinity") or "0")
+    except CpusetError:
+        return frozenset()
+
+
+def _nic_irqs(host: Host, nic: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Interrupt numbers of a NIC; empty for a virtual one, None when there is no such NIC."""
+    interface = None if nic.get("pci") else interface_of(host, nic)
+    address = str(nic["pci"]) if nic.get("pci") else pci_of(host, interface) if interface else None
+    if address is None:
+        return () if interface else None
+    folder = f"/sys/bus/pci/devices/{address}"
+    if not host.exists(folder):
+        return None
+    numbers = [int(name) for name in host.names(f"{folder}/msi_irqs") if name.isdigit()]
+    legacy = host.read_if_there(f"{folder}/irq") or "0"
+    return tuple(sorted(numbers or [int(number) for number in [legacy] if number.isdigit() and number != "0"]))
+
+
+def write_irq(host: Host, state: IrqState, setting: Setting) -> None:
+    """Move one interrupt, or change the mask that new ones get; raises ``Unsupported`` or ``OSError``."""
+    cpus = str(setting.desired)
+    if setting.control == DEFAULT:
+        width = max(_cpus(host, "/sys/devices/system/cpu/possible") or state.online) + 1
+        write_kernel_file(host, "/proc/irq/default_smp_affinity", format_mask(parse_cpulist(cpus), width))
+        return
+    irq = state.named()[setting.name]
+    try:
+        write_kernel_file(host, f"/proc/irq/{irq.number}/smp_affinity_list", cpus)
+    except OSError as error:
+        if error.errno not in (errno.EIO, errno.EPERM, errno.EACCES):
+            raise
+        reason = f"cannot be moved: the kernel answers {errno.errorcode[error.errno]}"
+        _remember_refusal(host, f"{irq.number} {irq.action}", reason)
+        raise Unsupported(reason) from error
+
+
+def _refused_before(host: Host) -> dict[str, str]:
+    try:
+        known = json.loads(host.read_if_there(IMMOVABLE) or "{}")
+    except ValueError:
+        return {}
+    return {str(key): str(value) for key, value in known.items()} if isinstance(known, dict) else {}
+
+
+def _remember_refusal(host: Host, irq: str, reason: str) -> None:
+    known = {**_refused_before(host), irq: reason}
+    write_whole(host, IMMOVABLE, (json.dumps(known, sort_keys=True) + "\n").encode(), 0o644)

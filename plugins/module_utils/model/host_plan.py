@@ -1,0 +1,100 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From what is true of the site to what the domains need: which NICs are tuned, and where their interrupts go. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .nic import identity
+from .partition import Intent, Partition, partition
+from .setting import SpecError
+from .topology import Nic, Topology
+
+MANAGEMENT = "management"
+NIC_KEYS = ("interface", "pci", "mac", "carries", "application_cores", "numa_node", "queues", "management", "features")
+
+
+def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, Any]) -> dict[str, Any]:
+    """``partition`` (plain values), ``nics`` and ``irq_nics`` as the ethtool and irq_affinity domains take them, ``summary`` and
+    ``explanation`` (sentences).
+
+    ``site`` has the keys of ``Intent`` with ``nics`` as the inventory has them. Raises ``SpecError``.
+    """
+    entries = [dict(entry) for entry in site.get("nics") or []]
+    if site.get("all_nics"):
+        entries = [{"pci": nic.pci, "management": True} for nic in topology.nics if nic.interfaces]
+    entries = [entry for entry in entries if entry.get("carries") != MANAGEMENT or entry.get("management")]
+    found = _found(topology, frozenset(interfaces), entries)
+    intent = {key: value for key, value in site.items() if key not in ("nics", "all_nics") and value is not None}
+    virtual_cores = sum(int(entry.get("application_cores") or 0) for entry, nic in found if nic is None)
+    intent["application_cores"] = int(intent.get("application_cores") or 0) + virtual_cores
+    intent["nics"] = [_nic_intent(entry, nic) for entry, nic in found if nic is not None]
+    cores = partition(topology, Intent.from_dict(intent))
+    return {
+        "partition": cores.to_dict(),
+        "nics": [_tuned(entry) for entry, _nic in found],
+        "irq_nics": [{"pci": nic.pci, "cpus": _irq_cpulist(cores, nic)} for _entry, nic in found if nic is not None and cores.irq_cpus[nic.pci]],
+        "summary": _summary(cores),
+        "explanation": [*cores.reasons, *_remarks(found), *topology.gaps],
+    }
+
+
+def _summary(cores: Partition) -> list[str]:
+    plain = cores.to_dict()
+    lines = [f"housekeeping CPUs: {plain['housekeeping']}", f"isolated CPUs: {plain['isolated'] or 'none'}"]
+    if plain["pin_cpus"]:
+        lines.append(f"CPUs to pin applications to: {plain['pin_cpus']}")
+    for pci, nic in plain["nics"].items():
+        lines.append(f"NIC {pci} on node {nic['node']}: interrupts on CPUs {nic['irq_cpus'] or 'none'}, application CPUs {nic['cores'] or 'none'}")
+    return lines
+
+
+def _found(topology: Topology, interfaces: frozenset[str], entries: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Nic | None]]:
+    """Each entry with its PCI NIC, None for a virtual interface; raises ``SpecError`` naming all that are wrong."""
+    wrong = []
+    pairs: list[tuple[dict[str, Any], Nic | None]] = []
+    for entry in entries:
+        unknown = sorted(set(entry) - set(NIC_KEYS))
+        nic = next((nic for nic in topology.nics if _is(entry, nic)), None)
+        if unknown:
+            wrong.append(f"NIC {identity(entry) or entry}: no such key {', '.join(unknown)}; there are: {', '.join(NIC_KEYS)}")
+        elif not identity(entry):
+            wrong.append(f"NIC {entry}: has no name; give interface, pci or mac")
+        elif nic is None and str(entry.get("interface")) not in interfaces:
+            known = [*sorted(interfaces), *(nic.pci for nic in topology.nics)]
+            wrong.append(f"NIC {identity(entry)}: no such NIC on this host; there are: {', '.join(known) or 'none'}")
+        elif nic is not None and any(other is nic for _entry, other in pairs):
+            wrong.append(f"NIC {identity(entry)}: {nic.pci} is named twice; leave one of the two entries out")
+        pairs.append((entry, nic))
+    if wrong:
+        raise SpecError("; ".join(wrong))
+    return pairs
+
+
+def _is(entry: Mapping[str, Any], nic: Nic) -> bool:
+    if entry.get("interface"):
+        return entry["interface"] in nic.interfaces
+    if entry.get("pci"):
+        return str(entry["pci"]).lower() == nic.pci
+    return bool(entry.get("mac")) and str(entry["mac"]).lower() == nic.mac.lower()
+
+
+def _nic_intent(entry: Mapping[str, Any], nic: Nic) -> dict[str, Any]:
+    asked = {key: entry[key] for key in ("application_cores", "numa_node", "queues") if entry.get(key) is not None}
+    return {"pci": nic.pci, **asked}
+
+
+def _tuned(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: entry[key] for key in ("interface", "pci", "mac", "management", "features") if entry.get(key) is not None}
+
+
+def _irq_cpulist(cores: Partition, nic: Nic) -> str:
+    return str(cores.to_dict()["nics"][nic.pci]["irq_cpus"])
+
+
+def _remarks(found: list[tuple[dict[str, Any], Nic | None]]) -> list[str]:
+    remarks = [f"{identity(entry)} is no PCI device: no node and no interrupts follow from it" for entry, nic in found if nic is None]
+    return remarks if found else ["the inventory names no NICs (lowlatency_nics): none is tuned"]

@@ -1,0 +1,265 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The transaction on one host: read all, plan all, refuse as a whole or journal, write in order, read back.
+
+The one place that knows check mode. It touches no file itself and knows nothing of Ansible.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .domains import DOMAINS, Domain
+from .host import deployment, journal
+from .host.files import locked, unwritable, write_whole
+from .host.machine import Host, Unreadable
+from .host.programs import ProgramFailed
+from .model.setting import (DRIFTED, ERROR, OK, UNSUPPORTED, OwnedFile, Plan, Setting, SpecError, Unsupported, after_writing,
+                            judged, judged_live, merged_spec)
+
+# {domain: {part: specification}}: what several roles want of one domain is kept apart, so that one of them can be run alone.
+Desired = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+class Refused(Exception):
+    """The transaction cannot be right; nothing has been written."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One domain of one host: what is, what is wanted, and what is wrong with the wish itself."""
+
+    domain: Domain
+    state: Any = None
+    settings: tuple[Setting, ...] = ()
+    files: tuple[OwnedFile, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What every module returns; ``contents`` holds the bytes of owned files before and after, for the diff."""
+
+    settings: tuple[Setting, ...]
+    changed: bool
+    contents: tuple[tuple[str, bytes | None, bytes], ...] = ()
+
+    @property
+    def errors(self) -> list[Setting]:
+        """Settings that could not be read, or that the host did not keep."""
+        return [setting for setting in self.settings if setting.state == ERROR]
+
+    @property
+    def reboot_required(self) -> bool:
+        """Whether a setting waits for the next boot."""
+        return any(setting.needs_reboot and setting.current != setting.desired for setting in self.settings)
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """What is wanted of a host by ``documents`` on top of what it keeps; ``program`` is the host agent, None inside of it."""
+
+    host: Host
+    documents: Desired
+    program: bytes | None = None
+    kept: Desired = field(default_factory=dict)
+
+    @property
+    def desired(self) -> dict[str, dict[str, Any]]:
+        """All the host is to keep: a part that comes again replaces the one of its name."""
+        names = sorted({*self.kept, *self.documents})
+        return {name: {**self.kept.get(name, {}), **self.documents.get(name, {})} for name in names}
+
+
+def begin(host: Host, documents: Desired, program: bytes | None = None) -> Transaction:
+    """A transaction on what the host already keeps; raises ``Refused`` for an unknown domain or a wish wrong on any host."""
+    problems = [f"no domain {name!r}; there are: {', '.join(DOMAINS)}" for name in documents if name not in DOMAINS]
+    for name, parts in documents.items():
+        problems += [f"{name} ({part}): {problem}" for part, spec in sorted(parts.items())
+                     if name in DOMAINS for problem in DOMAINS[name].problems(spec)]
+    if problems:
+        raise Refused("; ".join(problems))
+    return Transaction(host, documents, program, deployment.kept(host))
+
+
+def audit(transaction: Transaction) -> Outcome:
+    """What is, against what is wanted. Writes nothing. Raises ``Refused`` where the wish cannot be right on this host."""
+    surveys = _surveyed(transaction)
+    _refuse(problem for problem in (survey.problem for survey in surveys) if problem)
+    return _audited(transaction, surveys)
+
+
+def verify(transaction: Transaction) -> Outcome:
+    """As ``audit``, but a wish that cannot be right is one more error: the rest is still judged."""
+    return _audited(transaction, [_told(survey) for survey in _surveyed(transaction)])
+
+
+def _audited(transaction: Transaction, surveys: list[Survey]) -> Outcome:
+    settings = tuple(setting for survey in surveys for setting in _with_files(transaction.host, survey))
+    return Outcome(settings, any(setting.state == DRIFTED for setting in settings), _contents(transaction.host, surveys))
+
+
+def apply(transaction: Transaction, when: str = "") -> Outcome:
+    """Make the host what is wanted; raises ``Refused``, before anything is written, where that cannot be right."""
+    with locked(transaction.host):
+        surveys = _surveyed(transaction)
+        _refuse([survey.problem for survey in surveys if survey.problem])
+        _refuse([f"{setting.control} {setting.name}: {setting.reason}" for survey in surveys for setting in survey.settings
+                 if setting.state == ERROR])
+        return _applied(transaction, surveys, when)
+
+
+def apply_what_can(transaction: Transaction, when: str = "") -> Outcome:
+    """As ``apply``, but what cannot be right is an error beside the rest: at boot, half of it is better than none."""
+    with locked(transaction.host):
+        return _applied(transaction, [_told(survey) for survey in _surveyed(transaction)], when)
+
+
+def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outcome:
+    host = transaction.host
+    before = tuple(setting for survey in surveys for setting in _with_files(host, survey))
+    files = [file for survey in surveys for file in survey.files if _held(host, file) != file.content]
+    contents = _contents(host, surveys)
+    if not any(setting.state == DRIFTED for setting in before):
+        return Outcome(before, changed=False)
+    _refuse([problem for problem in (unwritable(host, file.path) for file in files) if problem])
+    journal.remember(host, [(survey.domain.name, setting) for survey in surveys for setting in _to_write(survey)], files,
+                     when or datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"))
+    refusals: dict[tuple[str, str], Exception] = {}
+    for survey in surveys:
+        _write(host, survey, refusals)
+    again = replace(transaction, kept=deployment.kept(host))
+    after = {setting.key: setting for survey in _surveyed(again) for setting in _with_files(host, _told(survey))}
+    settings = tuple(_verdict(setting, after.get(setting.key, setting), refusals.get(setting.key)) for setting in before)
+    return Outcome(settings, any(setting.state == "changed" for setting in settings), contents)
+
+
+def _write(host: Host, survey: Survey, refusals: dict[tuple[str, str], Exception]) -> None:
+    """Write what drifted of one domain; a refusal of one setting stops no other."""
+    for file in survey.files if survey.domain is AGENT else ():
+        _write_file(host, file, refusals)
+    for setting in _to_write(survey):
+        try:
+            survey.domain.write(host, survey.state, setting)
+        except (OSError, ProgramFailed, Unsupported) as error:
+            refusals[setting.key] = error
+    for file in () if survey.domain is AGENT else survey.files:
+        _write_file(host, file, refusals)
+
+
+def _to_write(survey: Survey) -> list[Setting]:
+    """What drifted live; and what is only wrong after boot, where the write itself mends that."""
+    itself = survey.domain.persistence == "write"
+    return [setting for setting in survey.settings if setting.live_drift or itself and setting.state == DRIFTED]
+
+
+def _write_file(host: Host, file: OwnedFile, refusals: dict[tuple[str, str], Exception]) -> None:
+    if _held(host, file) != file.content:
+        try:
+            write_whole(host, file.path, file.content, file.mode)
+        except OSError as error:
+            refusals[(file.control, file.path)] = error
+
+
+def _verdict(before: Setting, after: Setting, refusal: Exception | None) -> Setting:
+    if isinstance(refusal, Unsupported):
+        return replace(before, state=UNSUPPORTED, reason=str(refusal))
+    return after_writing(before, after, str(refusal) if refusal else "")
+
+
+def _surveyed(transaction: Transaction) -> list[Survey]:
+    """Every domain of the documents in the order of the registry, and the host agent last."""
+    desired = transaction.desired
+    possible = deployment.impossible(transaction.host) == ""
+    surveys = []
+    for name, domain in DOMAINS.items():
+        if name in transaction.documents:
+            survey = _survey(transaction.host, domain, desired[name])
+            kept = transaction.kept.get(name, {}) if deployment.in_force(transaction.host) else {}
+            surveys.append(_with_persistence(survey, kept, possible))
+    if transaction.program is not None:
+        agent = _survey(transaction.host, AGENT, {"all": {"program": transaction.program, "desired": desired}})
+        surveys.append(_with_persistence(agent, {}, possible))
+    return surveys
+
+
+def _survey(host: Host, domain: Domain, parts: Mapping[str, Mapping[str, Any]]) -> Survey:
+    try:
+        spec = merged_spec({part: dict(spec) for part, spec in parts.items()})
+        problems = domain.problems(spec)
+        if problems:
+            return Survey(domain, problem=f"{domain.name}: {'; '.join(problems)}")
+        state = domain.read(host, spec)
+        plan = domain.plan(state, spec)
+    except (SpecError, ProgramFailed, Unreadable, OSError) as error:
+        return Survey(domain, problem=f"{domain.name}: {error}")
+    return Survey(domain, state, plan.settings, plan.files)
+
+
+def _with_persistence(survey: Survey, kept: Mapping[str, Mapping[str, Any]], possible: bool) -> Survey:
+    """The survey judged; for what the agent sets at boot, the persisted value is what its kept specification leads to."""
+    if survey.domain.persistence != "agent" or survey.problem:
+        return replace(survey, settings=tuple(judged(setting) for setting in survey.settings))
+    if not possible:
+        return replace(survey, settings=tuple(judged_live(setting, "until the next boot only: nothing can run the agent") for setting in survey.settings))
+    boot = _kept_values(survey, kept)
+    told = (setting if setting.persisted is not None else replace(setting, persisted=boot.get(setting.key)) for setting in survey.settings)
+    return replace(survey, settings=tuple(judged(setting) for setting in told))
+
+
+def _kept_values(survey: Survey, kept: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], str | None]:
+    if not kept:
+        return {}
+    try:
+        plan: Plan = survey.domain.plan(survey.state, merged_spec({part: dict(spec) for part, spec in kept.items()}))
+    except SpecError:
+        return {}
+    return {setting.key: setting.desired for setting in plan.settings}
+
+
+def _told(survey: Survey) -> Survey:
+    """A survey whose problem is told as an error among its settings."""
+    if not survey.problem:
+        return survey
+    return replace(survey, settings=(Setting(survey.domain.name, "all", None, state=ERROR, reason=survey.problem),), problem="")
+
+
+def _with_files(host: Host, survey: Survey) -> tuple[Setting, ...]:
+    return survey.settings + tuple(_file_setting(host, file) for file in survey.files)
+
+
+def _file_setting(host: Host, file: OwnedFile) -> Setting:
+    held = _held(host, file)
+    current = None if held is None else _digest(held)
+    desired = _digest(file.content)
+    return Setting(file.control, file.path, desired, current, current, state=OK if current == desired else DRIFTED)
+
+
+def _held(host: Host, file: OwnedFile) -> bytes | None:
+    try:
+        return host.read_bytes(file.path)
+    except OSError:
+        return None
+
+
+def _digest(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()[:12]
+
+
+def _contents(host: Host, surveys: Iterable[Survey]) -> tuple[tuple[str, bytes | None, bytes], ...]:
+    held = ((file.path, _held(host, file), file.content) for survey in surveys for file in survey.files)
+    return tuple(entry for entry in held if entry[1] != entry[2])
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    found = list(problems)
+    if found:
+        raise Refused("; ".join(found))
+
+
+AGENT = Domain("agent", {}, lambda spec: [], deployment.read, deployment.plan, deployment.write, persistence="write")

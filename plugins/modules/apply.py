@@ -1,0 +1,91 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The transaction of a host: all domains in one execution."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: apply
+short_description: The transaction of a host, all domains in one execution
+version_added: "0.1.0"
+description:
+  - Reads everything, plans everything, refuses as a whole if anything is wrong, keeps the originals in a journal, writes in order, reads back.
+  - Installs the host agent with the same desired state, which sets at boot what Linux has no file for.
+  - In the host-role playbooks the documents are those that the roles joined to the transaction; they are not given by hand.
+author:
+  - contributors to lowlatency.fleet (@lowlatency-fleet)
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return what would change, without changing the host.
+    support: full
+  diff_mode:
+    description: Returns what has changed (or would change) in C(diff) mode.
+    support: full
+requirements:
+  - Python 3.9 or later on the host
+options:
+  documents:
+    description:
+      - Specifications by domain and part, such as C(tunables) and C(tcp_tuning). Each is what the module of that domain takes.
+      - Left out, the documents are those that joined the transaction of this play.
+    type: dict
+"""
+
+EXAMPLES = r"""
+- name: The host is what its profile says
+  lowlatency.fleet.apply:
+"""
+
+RETURN = r"""
+settings:
+  description: What is wanted of the host, one entry a setting, in the order of writing.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    control:
+      description: Stable id of the kind of setting.
+      type: str
+      sample: sysctl.net.ipv4.tcp_sack
+    name:
+      description: The instance, such as an interface, an interrupt, a key or a file.
+      type: str
+    current:
+      description: The live value, none where there is none. In a real run, after writing.
+      type: str
+    persisted:
+      description: The value after the next boot, none where there is none.
+      type: str
+    desired:
+      description: The value wanted.
+      type: str
+    state:
+      description: V(ok), V(drifted), V(changed), V(unsupported) or V(error).
+      type: str
+    reason:
+      description: Why the state is what it is, where that needs saying.
+      type: str
+    needs_reboot:
+      description: Whether only a boot can bring the wanted value.
+      type: bool
+reboot_required:
+  description: Whether a setting waits for the next boot.
+  returned: always
+  type: bool
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.lowlatency.fleet.plugins.module_utils.door import run_documents
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={"documents": {"type": "dict"}}, supports_check_mode=True)
+    run_documents(module, module.params["documents"] or {})
+
+
+if __name__ == "__main__":
+    main()

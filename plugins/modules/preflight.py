@@ -1,0 +1,130 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the action plugin of the same name, which runs on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: preflight
+short_description: Read a host's topology, plan its cores, open its transaction
+version_added: "0.1.0"
+description:
+  - Runs M(lowlatency.fleet.topology_info) on the host and computes the core partition on the controller.
+  - Opens an empty transaction for the host, which the tasks of the other roles join and M(lowlatency.fleet.apply) ends.
+  - Fails, before anything is written, with one message that names the host, the value, the rule and the remedy.
+author:
+  - contributors to lowlatency.fleet (@lowlatency-fleet)
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return what would change, without changing the host.
+    support: full
+  diff_mode:
+    description: Returns what has changed (or would change) in C(diff) mode.
+    support: none
+requirements:
+  - Python 3.9 or later on the host
+options:
+  profile:
+    description: The profile of the host; it has to exist.
+    type: str
+  nics:
+    description:
+      - The NICs and what they carry, each by C(interface), C(pci) or C(mac).
+    type: list
+    elements: dict
+    default: []
+  all_nics:
+    description: Look at every NIC of the host instead.
+    type: bool
+    default: false
+  application_cores:
+    description: Physical cores for applications beyond those of the NICs.
+    type: int
+    default: 0
+  application_cpulist:
+    description: The application CPUs as a cpulist, instead of counts.
+    type: str
+    default: ""
+  isolate:
+    description: Whether application cores are isolated.
+    type: bool
+    default: true
+  smt_policy:
+    description: V(whole-core) leaves the sibling of an application CPU idle, V(share) uses both.
+    type: str
+    choices: [whole-core, share]
+    default: whole-core
+  housekeeping_cores:
+    description: Whole cores on every NUMA node that stay with the system.
+    type: int
+    default: 2
+  irq_cores:
+    description: Whole cores for the interrupts of each NIC, on its node.
+    type: int
+    default: 2
+  l3_align:
+    description: Take application cores that share one L3 cache.
+    type: bool
+    default: false
+  spill:
+    description: Allow application cores on another node when that of the NIC is full.
+    type: bool
+    default: false
+  allow_cpu0:
+    description: Allow an explicit cpulist with the boot CPU.
+    type: bool
+    default: false
+  sysroot:
+    description: Read a captured tree on the host instead of the live machine.
+    type: path
+    default: /
+"""
+
+EXAMPLES = r"""
+- name: The host is known and its cores are planned
+  lowlatency.fleet.preflight:
+    profile: md_gateway
+    nics:
+      - interface: ens1f0
+        carries: market_data
+        application_cores: 4
+  register: preflight_result
+"""
+
+RETURN = r"""
+topology:
+  description: As M(lowlatency.fleet.topology_info) returns it.
+  returned: success
+  type: dict
+host:
+  description: As M(lowlatency.fleet.topology_info) returns it.
+  returned: success
+  type: dict
+partition:
+  description: CPU sets as cpulists and masks, per NIC and for the host, and the kernel argument values that follow.
+  returned: success
+  type: dict
+nics:
+  description: The NICs to tune, as M(lowlatency.fleet.ethtool) takes them.
+  returned: success
+  type: list
+  elements: dict
+irq_nics:
+  description: The NICs with the CPUs of their interrupts, as M(lowlatency.fleet.irq_affinity) takes them.
+  returned: success
+  type: list
+  elements: dict
+summary:
+  description: The partition in a few lines.
+  returned: success
+  type: list
+  elements: str
+explanation:
+  description: Why each CPU has its part, and what could not be read.
+  returned: success
+  type: list
+  elements: str
+"""

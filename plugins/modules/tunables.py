@@ -1,0 +1,97 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Kernel tunables (sysctl), live and in one owned file."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tunables
+short_description: Kernel tunables, live and after the next boot
+version_added: "0.1.0"
+description:
+  - Sets sysctl keys live and in one owned file, C(/etc/sysctl.d/80-lowlatency.conf), reads them back, and judges both.
+  - A key that the running kernel, or this container, does not have is V(unsupported) and named; it is no failure.
+  - A value that a file read later will overwrite at boot has drifted, and the file is named.
+  - In a host-role playbook (where C(lowlatency_transaction) is true) the task only joins the transaction that the apply role runs.
+author:
+  - contributors to lowlatency.fleet (@lowlatency-fleet)
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return what would change, without changing the host.
+    support: full
+  diff_mode:
+    description: Returns what has changed (or would change) in C(diff) mode.
+    support: full
+requirements:
+  - Python 3.9 or later on the host
+options:
+  values:
+    description:
+      - The keys and their values, as numbers or text. Vectors are written with blanks.
+      - A YAML boolean is refused, since sysctl has none.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Keepalive finds a dead peer within eight seconds
+  lowlatency.fleet.tunables:
+    values:
+      net.ipv4.tcp_keepalive_time: 5
+      net.ipv4.tcp_keepalive_intvl: 1
+      net.ipv4.tcp_keepalive_probes: 3
+"""
+
+RETURN = r"""
+settings:
+  description: What is wanted of the host, one entry a setting, in the order of writing.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    control:
+      description: Stable id of the kind of setting.
+      type: str
+      sample: sysctl.net.ipv4.tcp_keepalive_time
+    name:
+      description: The instance, such as an interface, an interrupt, a key or a file.
+      type: str
+    current:
+      description: The live value, none where there is none. In a real run, after writing.
+      type: str
+    persisted:
+      description: The value after the next boot, none where there is none.
+      type: str
+    desired:
+      description: The value wanted.
+      type: str
+    state:
+      description: V(ok), V(drifted), V(changed), V(unsupported) or V(error).
+      type: str
+    reason:
+      description: Why the state is what it is, where that needs saying.
+      type: str
+    needs_reboot:
+      description: Whether only a boot can bring the wanted value.
+      type: bool
+reboot_required:
+  description: Whether a setting waits for the next boot.
+  returned: always
+  type: bool
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import TUNABLES
+from ansible_collections.lowlatency.fleet.plugins.module_utils.door import run_domain
+
+
+def main() -> None:
+    run_domain(AnsibleModule(argument_spec=dict(TUNABLES.options), supports_check_mode=True), TUNABLES.name)
+
+
+if __name__ == "__main__":
+    main()

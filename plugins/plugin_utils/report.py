@@ -1,0 +1,98 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Results in plain words: what is not right on which host, why it matters, and what could not be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+STATES = ("ok", "changed", "drifted", "unsupported", "error")
+
+# Why a control matters, by the longest beginning of its id that is listed.
+WHY = {
+    "agent": "the host agent sets at boot what Linux has no file for",
+    "irq.default_affinity": "interrupts asked for later would land on isolated CPUs",
+    "irq.nic_affinity": "an interrupt away from its NIC's node, or on an application's CPU, costs latency on every packet",
+    "irq.other_devices": "an interrupt on an isolated CPU stops the application there",
+    "net.offload.gro": "GRO holds packets back to merge them",
+    "net.offload.gso": "large segments keep bulk throughput up",
+    "net.offload.lro": "LRO holds packets back on the NIC and merges them beyond repair",
+    "net.offload.rx-gro-hw": "the NIC holds packets back to merge them",
+    "net.offload.tso": "segmentation offload decides between smooth sending and bulk throughput",
+    "svc": "it moves interrupts or pages, or wakes up now and then",
+    "svc.irqbalance": "irqbalance moves interrupts behind the plan",
+    "sysctl.file": "sysctl values that are in no file are gone after a boot",
+    "sysctl.kernel.hung_task_timeout_secs": "the check for hung tasks wakes up now and then",
+    "sysctl.kernel.nmi_watchdog": "the watchdog interrupts every CPU and takes a performance counter",
+    "sysctl.kernel.numa_balancing": "page migration stalls the thread that touches the page",
+    "sysctl.kernel.timer_migration": "timers fire on the CPU they were set on",
+    "sysctl.net.core.busy": "a busy-polled socket does not wait for the interrupt",
+    "sysctl.net.core.netdev_max_backlog": "a short queue drops packets in a burst",
+    "sysctl.net.core.rmem_max": "an application may not ask for more receive buffer than this",
+    "sysctl.net.core.wmem_max": "an application may not ask for more send buffer than this",
+    "sysctl.net.ipv4.tcp_autocorking": "the kernel holds small writes back, TCP_NODELAY or not",
+    "sysctl.net.ipv4.tcp_congestion_control": "how fast a long path recovers and fills",
+    "sysctl.net.ipv4.tcp_keepalive": "how soon a silent peer is found dead",
+    "sysctl.net.ipv4.tcp_no_metrics_save": "old metrics of a destination slow a new connection down",
+    "sysctl.net.ipv4.tcp_retries2": "how long a peer cut with data in flight goes unnoticed",
+    "sysctl.net.ipv4.tcp_rmem": "the receive window is bounded by it",
+    "sysctl.net.ipv4.tcp_sack": "without SACK a lost tail waits for the retransmission timer",
+    "sysctl.net.ipv4.tcp_slow_start_after_idle": "after a pause the window starts small again",
+    "sysctl.net.ipv4.tcp_tw_reuse": "rapid reconnects run out of ports",
+    "sysctl.net.ipv4.tcp_wmem": "the send window is bounded by it",
+    "sysctl.vm.stat_interval": "statistics are gathered on every CPU at this interval",
+    "sysctl.vm.swappiness": "swapping stalls the thread that touches the page",
+    "sysctl.vm.zone_reclaim_mode": "reclaim on the own node stalls allocations",
+}
+
+
+def why(control: str) -> str:
+    """Why a control matters, in a few words; empty where nobody wrote it down."""
+    known = [beginning for beginning in WHY if control.startswith(beginning)]
+    return WHY[max(known, key=len)] if known else ""
+
+
+def counted(settings: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """``{state: number}``, all states, in a fixed order."""
+    found = [str(setting.get("state")) for setting in settings]
+    return {state: found.count(state) for state in STATES}
+
+
+def host_lines(host: str, settings: list[Mapping[str, Any]]) -> Iterator[str]:
+    """A host's verdict: the count, then what drifted or changed, then what could not be told, then what is not there."""
+    counts = counted(settings)
+    yield f"{printable(host)}: " + ", ".join(f"{number} {state}" for state, number in counts.items() if number)
+    for state in ("drifted", "changed", "error"):
+        for setting in settings:
+            if setting.get("state") == state:
+                yield f"  {state:<8} {sentence(setting)}"
+    absent: dict[str, list[str]] = {}
+    for setting in settings:
+        if setting.get("state") == "unsupported":
+            absent.setdefault(str(setting.get("reason")), []).append(str(setting.get("name")))
+    for reason in sorted(absent):
+        yield f"  not here {printable(reason)}: {printable(', '.join(absent[reason]))}"
+
+
+def sentence(setting: Mapping[str, Any]) -> str:
+    """One setting in plain words."""
+    name, current, desired, persisted = (setting.get(key) for key in ("name", "current", "desired", "persisted"))
+    if setting.get("state") == "error":
+        return printable(f"{setting.get('control')} {name}: {setting.get('reason')}")
+    if setting.get("state") == "changed":
+        text = f"{name} is now {desired}"
+    elif str(name).startswith("/"):
+        text = f"{name} is {'missing' if current is None else 'not as planned'}"
+    elif current == desired:
+        text = f"{name} is {current}, but {'no file says so for' if persisted is None else f'will be {persisted} after'} the next boot"
+    else:
+        text = f"{name} is {current}, wanted {desired}"
+    extra = [part for part in (setting.get("reason"), why(str(setting.get("control"))) if setting.get("state") == "drifted" else "") if part]
+    return printable(text + (f" ({'; '.join(map(str, extra))})" if extra else ""))
+
+
+def printable(text: str) -> str:
+    """Text safe for a terminal: control characters are shown, not obeyed."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

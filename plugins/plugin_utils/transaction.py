@@ -1,0 +1,103 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The transaction on the controller: roles join, the apply role takes. One file a host, gone with the run.
+
+It lies in the run's own temporary folder, so that no fact cache, earlier run or other play can leak into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any
+
+from ansible import constants as C
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
+
+VARIABLE = "lowlatency_transaction"
+
+
+class JoinOrRun(ActionBase):
+    """The task of a domain: joins the open transaction, or runs the module of its name at once."""
+
+    domain = ""
+
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        host = task_vars["inventory_hostname"]
+        domain = DOMAINS[self.domain]
+        spec = validated(host, domain.name, domain.options, self._task.args)
+        problems = domain.problems(spec)
+        if problems:
+            raise AnsibleActionFail(f"{host}: {domain.name}: {'; '.join(problems)}")
+        if not is_open(self._templar, task_vars):
+            return self._execute_module(module_name=f"lowlatency.fleet.{domain.name}", module_args=dict(self._task.args), task_vars=task_vars)
+        part = self._task._role.get_name().rpartition(".")[2] if self._task._role else "site"
+        join(host, domain.name, part, spec)
+        return {"changed": False, "msg": f"{domain.name} joined the transaction as {part}"}
+
+
+def validated(host: str, what: str, options: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments as the specification has them, without those left out; fails with all that is wrong."""
+    result = ArgumentSpecValidator(dict(options)).validate(dict(arguments))
+    if result.error_messages:
+        raise AnsibleActionFail(f"{host}: {what}: {'; '.join(result.error_messages)}")
+    return plain(result.validated_parameters)
+
+
+def plain(value: Any) -> Any:
+    """Plain data without the options that were left out, as the host agent keeps it."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return json.loads(json.dumps(value))
+
+
+def is_open(templar: Any, task_vars: dict[str, Any]) -> bool:
+    """Whether tasks of this play join (``lowlatency_transaction`` is true)."""
+    return boolean(templar.template(task_vars.get(VARIABLE, False)), strict=False)
+
+
+def begin(host: str) -> None:
+    """Open an empty transaction for a host, whatever was there before."""
+    os.makedirs(os.path.dirname(_path(host)), mode=0o700, exist_ok=True)
+    _keep(host, {})
+
+
+def join(host: str, domain: str, part: str, spec: dict[str, Any]) -> None:
+    """Add one specification; a part that joins again replaces itself."""
+    documents = _open(host)
+    documents.setdefault(domain, {})[part] = spec
+    _keep(host, documents)
+
+
+def take(host: str) -> dict[str, Any]:
+    """The documents of a host; the transaction is closed with it."""
+    documents = _open(host)
+    os.unlink(_path(host))
+    return documents
+
+
+def _open(host: str) -> dict[str, Any]:
+    try:
+        with open(_path(host), encoding="utf-8") as stream:
+            return json.load(stream)
+    except FileNotFoundError as error:
+        raise AnsibleActionFail(f"{host}: no transaction is open; the role lowlatency.fleet.preflight has to run first in this play") from error
+
+
+def _keep(host: str, documents: dict[str, Any]) -> None:
+    with open(_path(host), "w", encoding="utf-8") as stream:
+        json.dump(documents, stream, sort_keys=True)
+
+
+def _path(host: str) -> str:
+    return os.path.join(C.DEFAULT_LOCAL_TMP, "lowlatency", hashlib.sha256(host.encode()).hexdigest() + ".json")
