@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transaction
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.host_plan import host_plan
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import SpecError
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.topology import Topology

@@ -20,7 +20,6 @@ options: {}
 """
 
 from ansible.plugins.callback import CallbackBase
-
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.report import host_lines, printable
 
 

@@ -10,8 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.cpuset import format_cpulist, format_mask, parse_cpulist, parse_mask
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.cpuset import (
+    format_cpulist,
+    format_mask,
+    parse_cpulist,
+    parse_mask,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.partition import Intent, partition
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.topology import Topology
 

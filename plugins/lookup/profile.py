@@ -36,7 +36,6 @@ _raw:
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils import profiles
 
 

@@ -14,7 +14,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from . import agent, runner
 from .host.deployment import interpreter
@@ -36,12 +36,12 @@ PACKAGES = ("", "host", "model")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def run_domain(module: AnsibleModule, name: str) -> NoReturn:
+def run_domain(module: AnsibleModule, name: str) -> None:
     """The transaction of one domain, with the module's own arguments as specification."""
     run_documents(module, {name: {"site": {key: value for key, value in module.params.items() if value is not None}}})
 
 
-def run_documents(module: AnsibleModule, documents: runner.Desired) -> NoReturn:
+def run_documents(module: AnsibleModule, documents: runner.Desired) -> None:
     """The transaction of a host; ends the module."""
     if not module.check_mode and os.geteuid() != 0:
         module.fail_json(msg="writing these settings needs root; set become: true (check mode does not need it)")
@@ -92,7 +92,9 @@ def program() -> bytes:
 
 
 def _sources() -> Mapping[str, str]:
-    sources: dict[str, str] = {"__main__.py": "import sys\nfrom lowlatency.agent import main\nsys.exit(main())\n"}
+    # Ansible ships to the host what is imported; the agent is named here for that.
+    start = agent.__name__.rpartition(".")[2]
+    sources: dict[str, str] = {"__main__.py": f"import sys\nfrom lowlatency.{start} import main\nsys.exit(main())\n"}
     for name in PACKAGES:
         sources["/".join(["lowlatency", *name.split(), "__init__.py"])] = ""
     for name in AGENT_MODULES:
@@ -106,6 +108,3 @@ def _source(name: str) -> str:
     if text is None:
         raise ImportError(f"no source of {name} in {sys.path[0]}")
     return str(text)
-
-
-__all__ = ["agent", "differences", "program", "run_documents", "run_domain"]

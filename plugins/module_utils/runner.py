@@ -19,8 +19,21 @@ from .host import deployment, journal
 from .host.files import locked, unwritable, write_whole
 from .host.machine import Host, Unreadable
 from .host.programs import ProgramFailed
-from .model.setting import (DRIFTED, ERROR, OK, UNSUPPORTED, OwnedFile, Plan, Setting, SpecError, Unsupported, after_writing,
-                            judged, judged_live, merged_spec)
+from .model.setting import (
+    DRIFTED,
+    ERROR,
+    OK,
+    UNSUPPORTED,
+    OwnedFile,
+    Plan,
+    Setting,
+    SpecError,
+    Unsupported,
+    after_writing,
+    judged,
+    judged_live,
+    merged_spec,
+)
 
 # {domain: {part: specification}}: what several roles want of one domain is kept apart, so that one of them can be run alone.
 Desired = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -155,7 +168,7 @@ def _write(host: Host, survey: Survey, refusals: dict[tuple[str, str], Exception
 def _to_write(survey: Survey) -> list[Setting]:
     """What drifted live; and what is only wrong after boot, where the write itself mends that."""
     itself = survey.domain.persistence == "write"
-    return [setting for setting in survey.settings if setting.live_drift or itself and setting.state == DRIFTED]
+    return [setting for setting in survey.settings if setting.live_drift or (itself and setting.state == DRIFTED)]
 
 
 def _write_file(host: Host, file: OwnedFile, refusals: dict[tuple[str, str], Exception]) -> None:

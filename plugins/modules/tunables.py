@@ -1,5 +1,4 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -84,7 +83,6 @@ reboot_required:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import TUNABLES
 from ansible_collections.lowlatency.fleet.plugins.module_utils.door import run_domain
 

@@ -16,7 +16,7 @@ FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.ab
 ENDING = ".yml"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def load(name: str) -> dict[str, Any]:
     """``{role: {variable: value}}`` of the profile ``name``, or of the file when ``name`` is a path."""
     path = name if os.sep in name else os.path.join(FOLDER, name + ENDING)

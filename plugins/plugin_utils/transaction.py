@@ -18,7 +18,6 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
 
 VARIABLE = "lowlatency_transaction"

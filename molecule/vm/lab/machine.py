@@ -35,7 +35,10 @@ def machine(accelerator: str, *, iommu: bool) -> list[str]:
 
 
 def disk(overlay: Path) -> list[str]:
-    return ["-drive", f"file={overlay},format=qcow2,if=virtio,cache=unsafe,discard=unmap"]
+    return [
+        *("-drive", f"file={overlay},format=qcow2,if=none,id=disk,cache=unsafe,discard=unmap"),
+        *("-device", "virtio-blk-pci,bus=pcie.0,addr=0x11,drive=disk"),
+    ]
 
 
 def management_nic(name: str, ssh_port: int) -> list[str]:

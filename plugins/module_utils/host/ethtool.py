@@ -17,7 +17,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..model.nic import SHORT_NAMES, EthtoolState, Feature, NicState, identity
+from ..model.nic import EthtoolState, Feature, NicState, bits_of, identity
 from ..model.setting import Setting
 from .links import guard, interface_of, management_interfaces
 from .machine import Host
@@ -57,7 +57,7 @@ def write_feature(host: Host, state: EthtoolState, setting: Setting) -> None:
     nic = next(nic for nic in state.nics if nic.interface == interface)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
         names = list(_feature_names(link, interface))
-        wanted = {bit for bit in SHORT_NAMES.get(name, (name,)) if nic.features and bit in nic.features and not nic.features[bit].fixed}
+        wanted = {bit for bit, feature in bits_of(name, nic.features or {}).items() if not feature.fixed}
         blocks = (len(names) + 31) // 32
         words = [0] * (2 * blocks)
         for index, bit in enumerate(names):

@@ -47,37 +47,25 @@ class Host:
         A captured tree keeps the links of its machine: an absolute one means that machine, not ours. Raises ``OSError``
         when the links form a loop.
         """
-        if self.live:
-            return name
-        folder, last = os.path.split("/" + name.strip("/"))
-        if folder not in self._folders:
-            self._folders[folder] = self._without_links(folder)
-        near = os.path.join(self._folders[folder], last)
-        return self._without_links(name) if last in ("", "..") or os.path.islink(near) else near
+        return name if self.live else self.root + self._without_links("/" + name.strip("/"))
 
-    def _without_links(self, name: str) -> str:
-        real: list[str] = []
-        ahead = name.split("/")[::-1]
-        links = 0
-        while ahead:
-            part = ahead.pop()
-            if part in ("", "."):
-                continue
-            if part == "..":
-                del real[-1:]
-                continue
-            try:
-                target = os.readlink(os.path.join(self.root, *real, part))
-            except OSError:
-                real.append(part)
-                continue
-            links += 1
-            if links > _LINK_LIMIT:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
-            if target.startswith("/"):
-                real.clear()
-            ahead.extend(target.split("/")[::-1])
-        return os.path.join(self.root, *real)
+    def _without_links(self, name: str, links: int = 0) -> str:
+        """The machine's own name of ``name``. Folders are remembered: thousands of files lie in a few of them."""
+        folder, last = os.path.split(name)
+        if last == "":
+            return folder.rstrip("/")
+        if folder not in self._folders:
+            self._folders[folder] = self._without_links(folder, links)
+        near = self._folders[folder]
+        if last in (".", ".."):
+            return near if last == "." else os.path.dirname(near).rstrip("/")
+        try:
+            target = os.readlink(f"{self.root}{near}/{last}")
+        except OSError:
+            return f"{near}/{last}"
+        if links == _LINK_LIMIT:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+        return self._without_links(os.path.join(near + "/", target.rstrip("/") or "/"), links + 1)
 
     def exists(self, name: str) -> bool:
         try:

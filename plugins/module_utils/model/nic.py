@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from .setting import Plan, Setting, SpecError, unsupported
 
-# What ethtool -K calls them, and the kernel's feature bits behind each.
-SHORT_NAMES: dict[str, tuple[str, ...]] = {
-    "gro": ("rx-gro",),
-    "gso": ("tx-generic-segmentation",),
-    "lro": ("rx-lro",),
-    "rx": ("rx-checksum",),
-    "rxhash": ("rx-hashing",),
-    "ntuple": ("rx-ntuple-filter",),
-    "tso": ("tx-tcp-segmentation", "tx-tcp-ecn-segmentation", "tx-tcp-mangleid-segmentation", "tx-tcp6-segmentation"),
+# What ethtool -K calls them, and the pattern of the kernel's feature bits behind each (newer kernels have more TCP ones).
+SHORT_NAMES = {
+    "gro": "rx-gro",
+    "gso": "tx-generic-segmentation",
+    "lro": "rx-lro",
+    "ntuple": "rx-ntuple-filter",
+    "rx": "rx-checksum",
+    "rxhash": "rx-hashing",
+    "tso": "tx-tcp*-segmentation",
+    "tx": "tx-checksum-*",
 }
 
 
@@ -50,6 +52,12 @@ class EthtoolState:
     """The NICs asked for, in the order of the specification, each found or with the reason why not."""
 
     nics: tuple[NicState, ...]
+
+
+def bits_of(name: str, features: Mapping[str, Feature]) -> dict[str, Feature]:
+    """The feature bits of a NIC behind a name that ethtool -K takes, or the kernel's own name."""
+    pattern = SHORT_NAMES.get(name, name)
+    return {bit: feature for bit, feature in features.items() if fnmatchcase(bit, pattern)}
 
 
 def identity(nic: Mapping[str, Any]) -> str:
@@ -109,7 +117,7 @@ def _setting(nic: NicState, name: str, on: bool) -> Setting:
     subject = f"{nic.interface}.{name}"
     if nic.features is None:
         return unsupported(control, subject, desired, f"driver {nic.driver or '?'} answers no feature requests")
-    bits = [nic.features[bit] for bit in SHORT_NAMES.get(name, (name,)) if bit in nic.features]
+    bits = bits_of(name, nic.features).values()
     if not bits:
         return unsupported(control, subject, desired, f"driver {nic.driver or '?'} has no such feature")
     current = _word(any(bit.active for bit in bits))

@@ -459,7 +459,7 @@ def _local_cores(board: _Board, request: _Request, l3: Mapping[int, frozenset[in
         if l3 is not None:
             where = "; they have an L3 cache for themselves" if aligned else f"; no unused L3 cache of the node serves {_cores(wanted)}"
         cpus = _threads(cores)
-        board.reasons.append(f"{_cpus(cpus)} of node {node} {_are(cpus)} application cores of {request.owner}, because {request.because}{where}")
+        board.reasons.append(f"{_cpus(cpus)} of node {node} {_are_cores(cores)} of {request.owner}, because {request.because}{where}")
     return cores
 
 
@@ -483,7 +483,7 @@ def _spilled_cores(board: _Board, request: _Request, missing: int) -> list[Core]
             board.taken.update(cores)
             spilled += cores
             cpus = _threads(cores)
-            board.reasons.append(f"{_cpus(cpus)} of node {node} {_are(cpus)} application cores of {request.owner}, because node {request.node} is full")
+            board.reasons.append(f"{_cpus(cpus)} of node {node} {_are_cores(cores)} of {request.owner}, because node {request.node} is full")
     if len(spilled) < missing:
         raise PartitionError(
             "R23", f"{request.owner} wants {_cores(request.wanted)} for applications, {missing - len(spilled)} more than the whole host has free; ask for less"
@@ -555,6 +555,12 @@ def _cpus(cpus: Iterable[int]) -> str:
 
 def _are(cpus: Iterable[int]) -> str:
     return "is" if len(frozenset(cpus)) == 1 else "are"
+
+
+def _are_cores(cores: list[Core]) -> str:
+    if len(cores) > 1:
+        return "are application cores"
+    return f"{_are(cores[0])} an application core"
 
 
 def _stay(cpus: Iterable[int]) -> str:

@@ -119,7 +119,7 @@ def merged_spec(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def _merge_into(target: dict[str, Any], source: dict[str, Any], part: str, path: tuple[str, ...],
                 said_by: dict[tuple[str, ...], str]) -> None:
     for key, value in source.items():
-        here = path + (key,)
+        here = (*path, key)
         if value is None:
             continue
         if key not in target or target[key] is None:

@@ -140,7 +140,7 @@ def test_without_usable_lists_the_folders_tell(tmp_path: Path, blank: str | None
     assert topology.online == frozenset({0, 1, 2, 3, 5, 6, 7})
     assert topology.offline == frozenset({4})
     assert topology.nr_cpus == 8
-    assert [gap for gap in topology.gaps if gap.startswith(f"/{CPU}/online")] == [] if blank is None else topology.gaps
+    assert any(gap.startswith(f"/{CPU}/online") for gap in topology.gaps) == (blank is not None)
 
 
 def test_an_online_list_cut_short_is_contradicted_by_the_cpus(tmp_path: Path) -> None:
@@ -335,13 +335,14 @@ def test_a_nic_whose_pci_link_loops(tmp_path: Path) -> None:
     assert [gap for gap in topology.gaps if "0000:77:00.0" in gap]
 
 
-@pytest.mark.parametrize("truth_file", TRUTHS or [pytest.param(None, marks=pytest.mark.skip(reason="no captures next to the repository"))], ids=lambda p: p and p.stem)
+@pytest.mark.skipif(not TRUTHS, reason="no captures next to the repository")
+@pytest.mark.parametrize("truth_file", TRUTHS, ids=lambda path: path.stem)
 def test_a_captured_machine_agrees_with_lstopo_and_lscpu(tmp_path: Path, truth_file: Path) -> None:
     truth = json.loads(truth_file.read_text())
     with tarfile.open(CAPTURES / truth["tarball"]) as tarball:
-        for member in tarball.getmembers():
-            if member.isfile() or member.isdir() or member.issym():
-                tarball.extract(member, tmp_path)
+        # The default of newer Pythons refuses the absolute links of a real machine.
+        tarball.extraction_filter = lambda member, path: member
+        tarball.extractall(tmp_path)
     try:
         topology = read_topology(Host(str(tmp_path)))
     except TopologyError as error:
