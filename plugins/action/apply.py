@@ -17,4 +17,4 @@ class ActionModule(ActionBase):
             documents = transaction.take(task_vars["inventory_hostname"])
         if not documents:
             return {"changed": False, "skipped": True, "skip_reason": "no role joined the transaction"}
-        return self._execute_module(module_name="lowlatency.fleet.apply", module_args={"documents": documents}, task_vars=task_vars)
+        return transaction.run_module(self, "apply", {"documents": documents}, task_vars)

@@ -37,12 +37,12 @@ class ActionModule(ActionBase):
         profile = site.pop("profile", None)
         if profile is not None:
             profiles.load(profile)
-        result = self._execute_module(module_name="lowlatency.fleet.topology_info", module_args={"sysroot": site.pop("sysroot")}, task_vars=task_vars)
+        result = transaction.run_module(self, "topology_info", {"sysroot": site.pop("sysroot")}, task_vars)
         if result.get("failed") or result.get("unreachable") or "topology" not in result:
             return result
         try:
             plan = host_plan(Topology.from_dict(result["topology"]), result["host"]["interfaces"], site)
         except SpecError as error:
-            raise AnsibleActionFail(f"{host}: {error}; nothing was written") from error
+            raise AnsibleActionFail(f"{host}: {error}; nothing was written") from None
         transaction.begin(host)
         return {"changed": False, "topology": result["topology"], "host": result["host"], **plan}

@@ -1,9 +1,8 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
-
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""CPUs, cores, sockets, NUMA nodes and network devices of a host."""
 
 from __future__ import annotations
 
@@ -282,10 +281,15 @@ host:
       type: str
       returned: success
       sample: 4f1a5c1e-6a58-4c9b-9a4e-6d3f0a8b1f11
+    interfaces:
+      description: Names of all network interfaces, those without a PCI device included.
+      type: list
+      elements: str
+      returned: success
+      sample: [eth0, lo]
 """
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.facts import host_facts
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.topology import read_topology

@@ -25,9 +25,9 @@ def load(name: str) -> dict[str, Any]:
             profile = yaml.safe_load(stream)
     except OSError as error:
         known = sorted(entry[: -len(ENDING)] for entry in os.listdir(FOLDER) if entry.endswith(ENDING))
-        raise AnsibleError(f"no profile {name!r} ({error.strerror}); there are: {', '.join(known)}, or give the path of a file of your own") from error
+        raise AnsibleError(f"no profile {name!r} ({error.strerror}); there are: {', '.join(known)}, or give the path of a file of your own") from None
     except yaml.YAMLError as error:
-        raise AnsibleError(f"profile {path}: {error}") from error
+        raise AnsibleError(f"profile {path}: {error}") from None
     if not isinstance(profile, dict) or not all(isinstance(values, dict) for values in profile.values()):
         raise AnsibleError(f"profile {path}: holds no mapping of roles to their values")
     return profile

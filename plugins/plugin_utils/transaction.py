@@ -37,10 +37,18 @@ class JoinOrRun(ActionBase):
         if problems:
             raise AnsibleActionFail(f"{host}: {domain.name}: {'; '.join(problems)}")
         if not is_open(self._templar, task_vars):
-            return self._execute_module(module_name=f"lowlatency.fleet.{domain.name}", module_args=dict(self._task.args), task_vars=task_vars)
+            return run_module(self, domain.name, dict(self._task.args), task_vars)
         part = self._task._role.get_name().rpartition(".")[2] if self._task._role else "site"
         join(host, domain.name, part, spec)
         return {"changed": False, "msg": f"{domain.name} joined the transaction as {part}"}
+
+
+def run_module(action: ActionBase, name: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+    """Run a module of this collection; the message of a failure names the host."""
+    result = action._execute_module(module_name=f"lowlatency.fleet.{name}", module_args=arguments, task_vars=task_vars)
+    if result.get("failed") and "msg" in result:
+        result["msg"] = f"{task_vars['inventory_hostname']}: {result['msg']}"
+    return result
 
 
 def validated(host: str, what: str, options: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
@@ -89,8 +97,8 @@ def _open(host: str) -> dict[str, Any]:
     try:
         with open(_path(host), encoding="utf-8") as stream:
             return json.load(stream)
-    except FileNotFoundError as error:
-        raise AnsibleActionFail(f"{host}: no transaction is open; the role lowlatency.fleet.preflight has to run first in this play") from error
+    except FileNotFoundError:
+        raise AnsibleActionFail(f"{host}: no transaction is open; the role lowlatency.fleet.preflight has to run first in this play") from None
 
 
 def _keep(host: str, documents: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ ALLOWED = {
 }
 
 # Python 3.9 has no list of its own.
-FOLDERS = [sysconfig.get_path("stdlib"), str(Path(sysconfig.get_path("platstdlib")) / "lib-dynload")]
+FOLDERS = [sysconfig.get_path("stdlib"), str(Path(sysconfig.get_path("stdlib")) / "lib-dynload")]
 STDLIB = set(getattr(sys, "stdlib_module_names", ())) or {module.name for module in pkgutil.iter_modules(FOLDERS)} | set(sys.builtin_module_names)
 
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Takes the state of test containers and of the machine as text lines. Knows nothing of the collection, writes nothing there."""
 

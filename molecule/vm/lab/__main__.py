@@ -75,8 +75,12 @@ def do_build(_options: argparse.Namespace) -> None:
 
 
 def ready_image() -> Path:
+    """The image of the present recipe; those of earlier ones go when no host's disk can be on top of them."""
     tools.ensure()
-    return image.build()
+    built = image.build()
+    if not any(host.directory(name).is_dir() for name in host.NAMES):
+        image.discard(*(path for path in image.CACHE.glob("image-*") if path != built))
+    return built
 
 
 def do_up(options: argparse.Namespace) -> None:
@@ -87,8 +91,15 @@ def do_up(options: argparse.Namespace) -> None:
             start_or_leave(name, base, accelerator, iommu=options.iommu)
         for name in host.NAMES[: options.hosts]:
             bring_up(name, options.timeout)
-        INVENTORY.write_text(host.inventory(host.running(), ["lab"]), encoding="utf-8")
+        write_inventory()
     print(f"lab: inventory in {INVENTORY}")
+
+
+def write_inventory() -> None:
+    if host.running():
+        INVENTORY.write_text(host.inventory(host.running(), ["lab"]), encoding="utf-8")
+    else:
+        INVENTORY.unlink(missing_ok=True)
 
 
 def start_or_leave(name: str, base: Path, accelerator: str, *, iommu: bool) -> None:
@@ -110,17 +121,18 @@ def bring_up(name: str, seconds: float) -> None:
 def do_down(options: argparse.Namespace) -> None:
     with locked():
         for name in chosen(options.hosts, host.NAMES):
-            host.power_down(name) if options.keep else host.end(name)
-            if not options.keep:
+            if options.keep:
+                host.power_down(name)
+            else:
+                host.end(name)
                 host.forget(name)
-        INVENTORY.unlink(missing_ok=True)
+        write_inventory()
 
 
 def do_reset(options: argparse.Namespace) -> None:
     with locked():
         for name in chosen(options.hosts, host.running()):
             host.reset(name)
-            host.wait_ready(name, 60)
 
 
 def chosen(asked: list[str], default) -> list[str]:
@@ -140,13 +152,9 @@ def do_status(_options: argparse.Namespace) -> None:
 
 
 def do_ssh(options: argparse.Namespace) -> int:
-    require_running(options.host)
+    if not host.pid(options.host):
+        raise LabError(f"{options.host} does not run; start it with: scripts/lab up")
     return host.ssh(options.host, options.command)
-
-
-def require_running(name: str) -> None:
-    if not host.pid(name):
-        raise LabError(f"{name} does not run; start it with: scripts/lab up")
 
 
 def do_inventory(options: argparse.Namespace) -> None:

@@ -83,7 +83,7 @@ def start(name: str, base: Path, accelerator: str, *, iommu: bool) -> None:
 
 
 def wait_ready(name: str, seconds: float) -> None:
-    """Until ssh answers and systemd has nothing left to start; the console's end is in the error."""
+    """Until ssh answers, systemd has nothing left to start and udev no device; the console's end is in the error."""
     deadline = time.monotonic() + seconds
     while not ssh_speaks(ports()[name]["ssh"]):
         if not pid(name):
@@ -91,8 +91,9 @@ def wait_ready(name: str, seconds: float) -> None:
         if time.monotonic() > deadline:
             raise LabError(f"{name} did not answer in {seconds:.0f} s; its console ends with:\n{console_tail(name)}")
         time.sleep(1)
-    become = f"echo {name} > /etc/hostname; hostname {name}; "
-    run(*ssh_command(name, become + f"date -s @{time.time():.0f}; systemctl is-system-running --wait || true"))
+    become = f"echo {name} > /etc/hostname; hostname {name}"
+    settle = "systemctl is-system-running --wait; udevadm settle --timeout=60"
+    run(*ssh_command(name, f"{become}; {settle} || true"))
 
 
 def ssh_speaks(port: int) -> bool:
@@ -139,8 +140,11 @@ def save_fresh(name: str) -> None:
 
 
 def reset(name: str) -> None:
-    """Back to the host that had just started for the first time, without a boot."""
+    """Back to the host that had just started for the first time, without a boot; only its clock knows better."""
+    if not pid(name):
+        raise LabError(f"{name} does not run")
     monitor(name, f"loadvm {FRESH}")
+    run(*ssh_command(name, f"date -s @{time.time():.0f}"))
 
 
 def monitor(name: str, line: str) -> None:

@@ -49,6 +49,7 @@ class HostFacts:
     ``family``: ``debian``, ``redhat``, ``suse`` or ``other``. ``virtualisation``: ``none``, ``unknown``, a hypervisor
     (``kvm``, ``vmware``, ``xen``, ...) or ``container:KIND``; ``container`` is KIND, empty outside of one. ``isolated`` and
     ``nohz_full`` are CPU lists, None where the kernel does not tell. ``python_*`` are empty for a captured machine.
+    ``interfaces`` are the names of all network interfaces.
     """
 
     distribution: str

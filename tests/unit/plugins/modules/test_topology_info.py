@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from ansible_collections.lowlatency.fleet.plugins.modules import topology_info
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import CPU, two_sockets
 

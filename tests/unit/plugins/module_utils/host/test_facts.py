@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.facts import HostFacts, host_facts
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import CPU, FixtureMachine
@@ -41,6 +40,8 @@ def test_a_machine_that_tells_everything(tmp_path: Path) -> None:
             f"{CPU}/isolated": "4,5-7\n",
             f"{CPU}/nohz_full": "  (null)\n",
             "run/systemd/system/.keep": "",
+            "sys/class/net/lo/mtu": "65536\n",
+            "sys/class/net/eth0/mtu": "1500\n",
         },
         tmp_path,
     )
@@ -48,6 +49,7 @@ def test_a_machine_that_tells_everything(tmp_path: Path) -> None:
         distribution="rocky", family="redhat", version="9.4", kernel="5.14.0-427.13.1.el9_4.x86_64", architecture="x86_64",
         virtualisation="none", container="", init="systemd", python_version="", python_executable="", smt_control="off", smt_active=False,
         cmdline="root=/dev/sda2 ro", isolated="4-7", nohz_full="", boot_id="4f1a5c1e",
+        interfaces=("eth0", "lo"),
     )
     assert json.loads(json.dumps(found.to_dict()))["isolated"] == "4-7"
 
@@ -61,7 +63,8 @@ def test_an_empty_tree_tells_nothing_and_does_not_fail(tmp_path: Path) -> None:
 def test_damaged_files_do_not_fail(tmp_path: Path) -> None:
     machine = FixtureMachine(tmp_path)
     garbage = b"\xff\xfe\x00=\x80"
-    for name in ("etc/os-release", "proc/version", "proc/cpuinfo", "proc/1/environ", "proc/1/comm", f"{CPU}/isolated", f"{CPU}/smt/active", f"{DMI}/sys_vendor"):
+    damaged = ["etc/os-release", "proc/version", "proc/cpuinfo", "proc/1/environ", "proc/1/comm", f"{CPU}/isolated", f"{CPU}/smt/active"]
+    for name in (*damaged, f"{DMI}/sys_vendor"):
         machine.write(name, garbage)
     (tmp_path / f"{CPU}/smt/control").mkdir()
     machine.link("run/systemd/container", "container")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.topology import read_topology
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.topology import Memory, Topology, TopologyError

@@ -8,9 +8,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.cpuset import (
     CPU_LIMIT,
     CpusetError,
@@ -20,6 +17,8 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model.cpuset impo
     parse_mask,
 )
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import SpecError
+from hypothesis import given
+from hypothesis import strategies as st
 
 CPUS = st.frozensets(st.integers(min_value=0, max_value=9000), max_size=300)
 

@@ -374,6 +374,9 @@ class TestHostCores:
         assert (found["isolated"], found["nics"]["0000:81:00.0"]["cores"]) == ("20-27", "20-25")
         assert "CPUs 26-27 of node 1 are application cores of the host, because the first NIC, 0000:81:00.0, is planned there" in found["reasons"]
 
+    def test_the_first_nic_is_the_lowest_pci_address(self) -> None:
+        assert result(E, nics=[app("0000:81:00.0"), app("0000:3b:00.0")], application_cores=2)["isolated"] == "4-5"
+
     def test_without_nics_from_the_lowest_node_with_enough(self) -> None:
         topology = machine({0: "0-3", 1: "4-15"})
         assert result(topology, application_cores=2)["isolated"] == "2-3"
@@ -402,6 +405,11 @@ class TestSpill:
         assert found["isolated"] == "6-7,9"
         assert "CPU 9 of node 2 is application cores of a, because node 1 is full" not in found["reasons"]
         assert "CPU 9 of node 2 is an application core of a, because node 1 is full" in found["reasons"]
+
+    def test_to_the_lower_of_two_nodes_equally_near(self) -> None:
+        for distances in ({}, {1: {0: 21, 1: 10, 2: 21}}):
+            topology = machine({0: "0-3", 1: "4-7", 2: "8-11"}, Nic("a", 1), distances=distances)
+            assert result(topology, nics=[app("a", 3)], irq_cores=1, housekeeping_cores=1, spill=True)["isolated"] == "1,6-7"
 
     def test_no_nic_loses_its_own_node(self) -> None:
         topology = machine({0: "0-7", 1: "8-15"}, Nic("a", 0), Nic("b", 1))
@@ -548,6 +556,14 @@ class TestOddMachines:
         found = result(topology, application_cores=2, housekeeping_cores=1)
         assert found["isolated"] == "1-2"
         assert found["reasons"][0] == "CPUs 3-4 stay housekeeping, because this core is in no single node"
+
+    def test_siblings_that_contradict_each_other(self) -> None:
+        siblings = {0: frozenset({0, 1}), 1: frozenset({1, 2}), 2: frozenset({1, 2}), 3: frozenset({3, 9})}
+        assert physical_cores(Topology(online=frozenset(range(5)), siblings=siblings)) == [(0, 1), (2,), (3,), (4,)]
+
+    def test_a_cpu_of_two_nodes_counts_for_the_lower(self) -> None:
+        topology = Topology(online=frozenset(range(6)), nodes={0: parse_cpulist("0-3"), 1: parse_cpulist("3-5")})
+        assert result(topology, application_cores=3, housekeeping_cores=1)["isolated"] == "1-3"
 
     def test_cpus_of_no_node(self) -> None:
         topology = Topology(online=frozenset(range(8)), nodes={0: parse_cpulist("0-3")})

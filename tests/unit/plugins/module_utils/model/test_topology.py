@@ -9,11 +9,16 @@ import json
 from typing import Any
 
 import pytest
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import SpecError
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.topology import (
+    Memory,
+    Nic,
+    Topology,
+    TopologyError,
+    socket_order,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import SpecError
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.topology import Memory, Nic, Topology, TopologyError, socket_order
 
 CPUS = st.frozensets(st.integers(0, 1100), max_size=12)
 WORDS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12)
