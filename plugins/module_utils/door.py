@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import agent, runner
-from .host.deployment import interpreter
+from .host.deployment import interpreter, kept
 from .host.journal import BrokenJournal
 from .host.machine import Host, Unreadable
-from .model.setting import CHANGED, DRIFTED, Setting, as_dicts
+from .model.setting import CHANGED, DRIFTED, Setting, as_dicts, updated_spec
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -32,13 +32,19 @@ AGENT_MODULES = (
     "host.programs", "host.tunables", "host.units",
     "model.cpuset", "model.irq", "model.nic", "model.setting", "model.tunables", "model.units",
 )
+# The part of tasks outside of a host-role playbook.
+OWN_PART = "site"
 PACKAGES = ("", "host", "model")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def run_domain(module: AnsibleModule, name: str) -> None:
-    """The transaction of one domain, with the module's own arguments as specification."""
-    run_documents(module, {name: {"site": {key: value for key, value in module.params.items() if value is not None}}})
+    """The transaction of one domain: the module's arguments over what earlier tasks of the site's own said of it."""
+    try:
+        before = kept(Host()).get(name, {}).get(OWN_PART, {})
+    except Unreadable as error:
+        module.fail_json(msg=str(error))
+    run_documents(module, {name: {OWN_PART: updated_spec(before, module.params)}})
 
 
 def run_documents(module: AnsibleModule, documents: runner.Desired) -> None:

@@ -13,8 +13,9 @@ from ansible.utils.collection_loader import _collection_finder
 def install_collection_finder() -> None:
     """Point Ansible's importer at a folder that holds a link to this clone, unless it already knows the clone."""
     clone = Path(__file__).resolve().parents[2]
-    place = clone.parents[2]
-    if clone.parts[-3:] != ("ansible_collections", "lowlatency", "fleet"):
+    if clone.parts[-3:] == ("ansible_collections", "lowlatency", "fleet"):
+        place = clone.parents[2]
+    else:
         place = clone / ".cache" / "tests"
         link = place / "ansible_collections" / "lowlatency" / "fleet"
         link.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ Pure: no I/O. Every module returns these, and the report reads nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -128,10 +128,39 @@ def _merge_into(target: dict[str, Any], source: dict[str, Any], part: str, path:
         elif isinstance(value, dict) and isinstance(target[key], dict):
             _merge_into(target[key], value, part, here, said_by)
         elif isinstance(value, list) and isinstance(target[key], list):
-            target[key].extend(item for item in value if item not in target[key])
+            _merge_items(target[key], value, part, here, said_by)
         elif target[key] != value:
             raise SpecError(f"{' '.join(here)}: {_sayer(said_by, here)} wants {target[key]!r}, {part} wants {value!r}; "
                             "let one of them say it")
+
+
+def _merge_items(target: list[Any], items: list[Any], part: str, path: tuple[str, ...], said_by: dict[tuple[str, ...], str]) -> None:
+    """Items that are not there yet; a NIC that is there is merged with what this part says of it."""
+    for item in items:
+        same = next((other for other in target if _item_name(other) == _item_name(item)), None)
+        if same is None:
+            target.append(_copy(item))
+        elif isinstance(item, dict) and isinstance(same, dict):
+            _merge_into(same, item, part, (*path, _item_name(item)), said_by)
+
+
+def updated_spec(kept: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """What a part kept with what it says now over it: mappings by key, lists by item, NICs by their name."""
+    updated = dict(kept)
+    for key, value in new.items():
+        before = updated.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            updated[key] = updated_spec(before, value)
+        elif isinstance(value, list) and isinstance(before, list):
+            named = {_item_name(item) for item in value}
+            updated[key] = [item for item in before if _item_name(item) not in named] + value
+        elif value is not None:
+            updated[key] = value
+    return updated
+
+
+def _item_name(item: Any) -> str:
+    return " ".join(str(item[key]) for key in ("interface", "pci", "mac") if item.get(key)) if isinstance(item, dict) else str(item)
 
 
 def _sayer(said_by: dict[tuple[str, ...], str], path: tuple[str, ...]) -> str:
@@ -143,4 +172,4 @@ def _sayer(said_by: dict[tuple[str, ...], str], path: tuple[str, ...]) -> str:
 def _copy(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _copy(item) for key, item in value.items() if item is not None}
-    return list(value) if isinstance(value, list) else value
+    return [_copy(item) for item in value] if isinstance(value, list) else value

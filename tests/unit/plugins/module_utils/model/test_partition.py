@@ -646,7 +646,7 @@ def check_sound(topology: Topology, intent: Intent, found: Partition) -> None:
     assert len(found.reasons) == len(set(found.reasons))
 
 
-MODERATE = settings(max_examples=200, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+MODERATE = settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @MODERATE
