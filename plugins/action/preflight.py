@@ -22,7 +22,7 @@ OPTIONS = {
     "smt_policy": {"type": "str", "default": "whole-core", "choices": ["whole-core", "share"]},
     "housekeeping_cores": {"type": "int", "default": 2},
     "irq_cores": {"type": "int", "default": 2},
-    "l3_align": {"type": "bool", "default": False},
+    "l3_align": {"type": "bool"},
     "spill": {"type": "bool", "default": False},
     "allow_cpu0": {"type": "bool", "default": False},
     "sysroot": {"type": "path", "default": "/"},

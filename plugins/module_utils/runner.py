@@ -136,7 +136,7 @@ def apply_what_can(transaction: Transaction, when: str = "") -> Outcome:
 def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outcome:
     host = transaction.host
     before = tuple(setting for survey in surveys for setting in _with_files(host, survey))
-    files = [file for survey in surveys for file in survey.files if _held(host, file) != file.content]
+    files = [file for survey in surveys for file in survey.files if _held(host, file) != _wanted(file)]
     contents = _contents(host, surveys)
     if not any(setting.state == DRIFTED for setting in before):
         return Outcome(before, changed=False)
@@ -172,7 +172,7 @@ def _to_write(survey: Survey) -> list[Setting]:
 
 
 def _write_file(host: Host, file: OwnedFile, refusals: dict[tuple[str, str], Exception]) -> None:
-    if _held(host, file) != file.content:
+    if _held(host, file) != _wanted(file):
         try:
             write_whole(host, file.path, file.content, file.mode)
         except OSError as error:
@@ -247,25 +247,26 @@ def _with_files(host: Host, survey: Survey) -> tuple[Setting, ...]:
 
 
 def _file_setting(host: Host, file: OwnedFile) -> Setting:
-    held = _held(host, file)
-    current = None if held is None else _digest(held)
-    desired = _digest(file.content)
-    return Setting(file.control, file.path, desired, current, current, state=OK if current == desired else DRIFTED)
+    held, desired = _held(host, file), _wanted(file)
+    return Setting(file.control, file.path, desired, held, held, state=OK if held == desired else DRIFTED)
 
 
-def _held(host: Host, file: OwnedFile) -> bytes | None:
-    try:
-        return host.read_bytes(file.path)
-    except OSError:
-        return None
+def _held(host: Host, file: OwnedFile) -> str | None:
+    """What the host has of a file, in one word to compare and to show; None when it has none."""
+    content, mode = host.content_and_mode(file.path)
+    return None if content is None else _shown(content, mode)
 
 
-def _digest(content: bytes) -> str:
-    return "sha256:" + hashlib.sha256(content).hexdigest()[:12]
+def _wanted(file: OwnedFile) -> str:
+    return _shown(file.content, file.mode)
+
+
+def _shown(content: bytes, mode: int) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()[:12]} {mode:04o}"
 
 
 def _contents(host: Host, surveys: Iterable[Survey]) -> tuple[tuple[str, bytes | None, bytes], ...]:
-    held = ((file.path, _held(host, file), file.content) for survey in surveys for file in survey.files)
+    held = ((file.path, host.content_and_mode(file.path)[0], file.content) for survey in surveys for file in survey.files)
     return tuple(entry for entry in held if entry[1] != entry[2])
 
 

@@ -65,9 +65,8 @@ options:
     type: int
     default: 2
   l3_align:
-    description: Take application cores that share one L3 cache.
+    description: Take application cores that share one L3 cache. Left out, where a node has more than one.
     type: bool
-    default: false
   spill:
     description: Allow application cores on another node when that of the NIC is full.
     type: bool

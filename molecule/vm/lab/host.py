@@ -73,13 +73,15 @@ def start(name: str, base: Path, accelerator: str, *, iommu: bool) -> None:
     if not overlay.exists():
         run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(base / "disk.raw"), str(overlay))
     peer = NAMES[1 - NAMES.index(name)]
-    run(
+    command = [
         *("qemu-system-x86_64", "-name", name, *machine.machine(accelerator, iommu=iommu), *machine.disk(overlay)),
         *machine.management_nic(name, known[name]["ssh"]),
         *machine.data_nics(name, known[name]["wires"], known[peer]["wires"]),
         *("-serial", f"file:{home}/console.log", "-qmp", f"unix:{home}/qmp.sock,server=on,wait=off"),
         *("-pidfile", f"{home}/qemu.pid", "-daemonize"),
-    )
+    ]
+    (home / "command.json").write_text(json.dumps(command), encoding="utf-8")
+    run(*command)
 
 
 def wait_ready(name: str, seconds: float) -> None:
@@ -140,10 +142,14 @@ def save_fresh(name: str) -> None:
 
 
 def reset(name: str) -> None:
-    """Back to the host that had just started for the first time, without a boot; only its clock knows better."""
+    """Back to the host that had just started for the first time, without a boot; only its clock knows better.
+
+    In a new process: QEMU never lets the TSC of a running one go back, so the guest would see its clock leap ahead.
+    """
     if not pid(name):
         raise LabError(f"{name} does not run")
-    monitor(name, f"loadvm {FRESH}")
+    end(name)
+    run(*json.loads((directory(name) / "command.json").read_text(encoding="utf-8")), "-loadvm", FRESH)
     run(*ssh_command(name, f"date -s @{time.time():.0f}"))
 
 

@@ -101,4 +101,5 @@ def plan(state: AgentState, spec: Mapping[str, Any]) -> Plan:
 
 def write(host: Host, state: AgentState, setting: Setting) -> None:
     """Enable the unit; raises ``ProgramFailed``."""
-    output_of("systemctl", "enable", "--", setting.name)
+    where = () if host.live else (f"--root={host.root}",)
+    output_of("systemctl", *where, "enable", "--", setting.name)

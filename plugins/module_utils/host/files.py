@@ -68,7 +68,8 @@ def sync_folder(folder: str) -> None:
 
 def write_kernel_file(host: Host, name: str, text: str) -> None:
     """Give ``text`` to a file of /proc or /sys in one unbuffered write; raises ``OSError`` with the kernel's errno."""
-    descriptor = os.open(host.path(name), os.O_WRONLY)
+    # the kernel's files take no notice of O_TRUNC, those of a captured tree would keep the end of what they held
+    descriptor = os.open(host.path(name), os.O_WRONLY | os.O_TRUNC)
     try:
         os.write(descriptor, text.encode())
     finally:
@@ -78,7 +79,7 @@ def write_kernel_file(host: Host, name: str, text: str) -> None:
 def unwritable(host: Host, name: str) -> str:
     """Why ``name`` could not be written, or nothing. Looks, never tries."""
     folder = os.path.dirname(host.path(name))
-    while not os.path.exists(folder):
+    while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     if not os.path.isdir(folder):
         return f"{name}: {folder} is not a directory"

@@ -40,7 +40,7 @@ def _record(line: str, number: int) -> dict[str, Any]:
         record = json.loads(line)
     except ValueError as error:
         raise BrokenJournal(f"{JOURNAL} line {number}: {error}; move the file away to go on without its originals") from error
-    if not isinstance(record, dict) or not {"kind", "key"} <= set(record):
+    if not isinstance(record, dict) or "kind" not in record or not isinstance(record.get("key"), list):
         raise BrokenJournal(f"{JOURNAL} line {number}: not a record; move the file away to go on without its originals")
     return record
 

@@ -107,6 +107,14 @@ class Host:
         with open(self.followed(name), "rb") as stream:
             return stream.read()
 
+    def content_and_mode(self, name: str) -> tuple[bytes | None, int]:
+        """The bytes of a file and its permission bits; None and 0 when there is none to be read."""
+        try:
+            with open(self.path(name), "rb") as stream:
+                return stream.read(), os.fstat(stream.fileno()).st_mode & 0o7777
+        except OSError:
+            return None, 0
+
     def read_if_there(self, name: str) -> str | None:
         """The stripped text of a file, or None when it cannot be read for whatever reason."""
         try:

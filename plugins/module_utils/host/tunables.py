@@ -21,9 +21,9 @@ FOLDERS = ("/lib/sysctl.d", "/usr/lib/sysctl.d", "/usr/local/lib/sysctl.d", "/ru
 
 def read_tunables(host: Host, spec: Mapping[str, Any]) -> TunablesState:
     """The state of the keys of ``spec['values']``."""
-    keys = sorted({dotted(str(key)) for key in spec.get("values", {})})
-    live = {key: _tunable(host, key) for key in keys}
-    algorithms = _algorithms(host, str(spec["values"].get(CONGESTION_CONTROL, ""))) if CONGESTION_CONTROL in keys else frozenset()
+    values = {dotted(str(key)): value for key, value in spec.get("values", {}).items()}
+    live = {key: _tunable(host, key) for key in sorted(values)}
+    algorithms = _algorithms(host, str(values[CONGESTION_CONTROL])) if CONGESTION_CONTROL in values else frozenset()
     return TunablesState(live, _files(host), container_kind(host), algorithms)
 
 

@@ -32,6 +32,7 @@ def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, 
     virtual_cores = sum(int(entry.get("application_cores") or 0) for entry, nic in found if nic is None)
     intent["application_cores"] = int(intent.get("application_cores") or 0) + virtual_cores
     intent["nics"] = [_nic_intent(entry, nic) for entry, nic in found if nic is not None]
+    intent.setdefault("l3_align", several_l3(topology))
     cores = partition(topology, Intent.from_dict(intent))
     return {
         "partition": cores.to_dict(),
@@ -40,6 +41,11 @@ def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, 
         "summary": _summary(cores),
         "explanation": [*cores.reasons, *_remarks(found), *topology.gaps],
     }
+
+
+def several_l3(topology: Topology) -> bool:
+    """Whether a node has more than one L3 cache, as AMD's have: there, cores of one application should share one."""
+    return any(len({topology.l3[cpu] for cpu in cpus if cpu in topology.l3}) > 1 for cpus in topology.nodes.values())
 
 
 def _summary(cores: Partition) -> list[str]:

@@ -111,7 +111,15 @@ def proc_path(key: str) -> str:
 
 def problems(spec: Mapping[str, Any]) -> list[str]:
     """What is wrong with the values asked for on any host: key, value, rule and remedy, one sentence each."""
-    return [problem for key, value in sorted(spec.get("values", {}).items()) for problem in _problem(str(key), value)]
+    values = spec.get("values", {})
+    return [problem for key, value in sorted(values.items()) for problem in _problem(str(key), value)] + _said_twice(values)
+
+
+def _said_twice(values: Mapping[str, Any]) -> list[str]:
+    spellings: dict[str, list[str]] = {}
+    for key in sorted(values):
+        spellings.setdefault(dotted(str(key)), []).append(str(key))
+    return [f"tunable {' and '.join(keys)}: one key in two spellings; leave one of them out" for keys in spellings.values() if len(keys) > 1]
 
 
 def _problem(key: str, value: object) -> list[str]:
@@ -149,7 +157,7 @@ def _triple_problem(value: str, shown: str) -> list[str]:
 
 
 def _is_number(word: str) -> bool:
-    return word.lstrip("-").isdecimal() and word.isascii()
+    return word.removeprefix("-").isdecimal() and word.isascii()
 
 
 def assignments(text: str) -> dict[str, str]:

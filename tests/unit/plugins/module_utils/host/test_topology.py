@@ -108,6 +108,16 @@ def test_an_unknown_node_is_minus_one_and_says_nothing_of_locality(tmp_path: Pat
     assert [gap for gap in topology.gaps if "node 9" in gap]
 
 
+def test_the_device_itself_knows_best_what_is_local(tmp_path: Path) -> None:
+    machine = two_sockets(tmp_path)
+    machine.nic("0000:05:00.0", -1, "0-7")
+    folder = machine.nic("0000:06:00.0", 0, None)
+    machine.write(f"{folder}/local_cpus", "0000,000000c0\n")
+    nics = {nic.pci: (nic.numa_node, nic.local_cpulist) for nic in read(machine).nics}
+    assert nics["0000:05:00.0"] == (-1, "0-7")
+    assert nics["0000:06:00.0"] == (0, "6-7")
+
+
 def test_unknown_link_values_are_not_taken_for_values(tmp_path: Path) -> None:
     machine = two_sockets(tmp_path)
     folder = "sys/devices/pci0000:00/0000:01:00.0"

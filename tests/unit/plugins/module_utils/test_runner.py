@@ -1,0 +1,598 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The transaction on a machine of files: check mode, one change, no second one, the journal, refusals, and runs that die."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lowlatency.fleet.plugins.module_utils import runner
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host import deployment, files
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host import tunables as host_tunables
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.deployment import DESIRED, ENABLED, PROGRAM, UNIT_FILE
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.files import LOCK, SUFFIX, Busy, locked
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.journal import JOURNAL, BrokenJournal
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host, Unreadable
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import (
+    CHANGED,
+    DRIFTED,
+    ERROR,
+    OK,
+    UNSUPPORTED,
+    Setting,
+)
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.tunables import OWNED_FILE, assignments
+from ansible_collections.lowlatency.fleet.tests.unit import fixture_host
+from ansible_collections.lowlatency.fleet.tests.unit.fixture_host import (
+    IRQ_PART,
+    KERNEL_PART,
+    TCP_PART,
+    WANTED,
+    Writes,
+    begun,
+    content,
+    sysctl_path,
+    tree,
+    tunable_machine,
+)
+
+SACK_FILE = "/proc/sys/net/ipv4/tcp_sack"
+ACPI_FILE = "/proc/irq/9/smp_affinity_list"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tunable_machine(tmp_path / "machine").root
+
+
+@pytest.fixture(autouse=True)
+def writes(monkeypatch: pytest.MonkeyPatch) -> Writes:
+    return Writes(monkeypatch)
+
+
+def keys(outcome: runner.Outcome, state: str) -> set[tuple[str, str]]:
+    return {setting.key for setting in outcome.settings if setting.state == state}
+
+
+def named(outcome: runner.Outcome, name: str) -> Setting:
+    return next(setting for setting in outcome.settings if setting.name == name)
+
+
+def journal(root: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (root / JOURNAL[1:]).read_text().splitlines()]
+
+
+def originals(root: Path) -> dict[tuple[str, ...], Any]:
+    return {tuple(record["key"]): record["original"] for record in journal(root)}
+
+
+def asked(**values: object) -> dict[str, Any]:
+    return {"tunables": {"tcp_tuning": {"values": {f"net.ipv4.{key}": value for key, value in values.items()}}}}
+
+
+# --- one change, and none ---------------------------------------------------------------------------------------------
+
+
+def test_check_mode_leaves_the_machine_as_it_is(root: Path, writes: Writes) -> None:
+    before = tree(root)
+    outcome = runner.audit(begun(root))
+    assert outcome.changed
+    assert tree(root) == before
+    assert writes.done == []
+
+
+def test_the_host_is_what_is_wanted(root: Path) -> None:
+    outcome = runner.apply(begun(root))
+    assert outcome.changed and outcome.errors == []
+    assert sysctl_path(root, "net.ipv4.tcp_sack").read_text().strip() == "1"
+    assert sysctl_path(root, "vm.swappiness").read_text().strip() == "10"
+    assert (root / "proc/irq/41/smp_affinity_list").read_text().strip() == "4"
+    assert (root / "proc/irq/42/smp_affinity_list").read_text().strip() == "5"
+    assert (root / "proc/irq/9/smp_affinity_list").read_text().strip() == "0-1,4-5"
+    assert (root / "proc/irq/8/smp_affinity_list").read_text() == "0\n"
+    assert (root / "proc/irq/7/smp_affinity_list").read_text() == "0-7\n", "nobody asked for interrupt 7"
+    assert int((root / "proc/irq/default_smp_affinity").read_text(), 16) == 0x33
+    assert assignments((root / OWNED_FILE[1:]).read_text()) == {
+        "kernel.numa_balancing": "0", "vm.swappiness": "10", "net.ipv4.tcp_sack": "1", "net.ipv4.tcp_dsack": "1",
+        "net.ipv4.tcp_rmem": "4096 131072 16777216",
+    }
+    assert (root / PROGRAM[1:]).read_bytes() == fixture_host.PROGRAM
+    assert (root / PROGRAM[1:]).stat().st_mode & 0o7777 == 0o755
+    assert json.loads((root / DESIRED[1:]).read_text())["desired"] == WANTED
+    assert (root / ENABLED[1:]).is_symlink() and (root / UNIT_FILE[1:]).is_file()
+
+
+def test_the_second_run_changes_nothing_and_rewrites_nothing(root: Path, writes: Writes) -> None:
+    runner.apply(begun(root))
+    before, done = tree(root), list(writes.done)
+    outcome = runner.apply(begun(root))
+    assert not outcome.changed and outcome.contents == ()
+    assert {setting.state for setting in outcome.settings} == {OK, UNSUPPORTED}
+    assert tree(root) == before
+    assert writes.done == done
+    assert not runner.audit(begun(root)).changed
+
+
+def test_the_audit_foretells_exactly_what_a_run_changes(root: Path) -> None:
+    foretold = runner.audit(begun(root))
+    done = runner.apply(begun(root))
+    assert keys(foretold, DRIFTED) == keys(done, CHANGED) != set()
+    assert [setting.key for setting in foretold.settings] == [setting.key for setting in done.settings]
+    assert foretold.contents == done.contents
+    for state in (OK, UNSUPPORTED):
+        assert keys(foretold, state) == keys(done, state)
+
+
+@pytest.mark.parametrize("left", ["proc/sys/vm/swappiness", "proc/irq/9/smp_affinity_list", "proc/irq/default_smp_affinity"])
+def test_the_audit_foretells_a_single_drift(root: Path, left: str) -> None:
+    runner.apply(begun(root))
+    (root / left).write_text("7\n")
+    foretold = runner.audit(begun(root))
+    assert len(keys(foretold, DRIFTED)) == 1
+    done = runner.apply(begun(root))
+    assert keys(done, CHANGED) == keys(foretold, DRIFTED)
+    assert not runner.audit(begun(root)).changed
+
+
+def test_only_what_drifted_is_written(root: Path, writes: Writes) -> None:
+    runner.apply(begun(root))
+    writes.done.clear()
+    sysctl_path(root, "vm.swappiness").write_text("60\n")
+    runner.apply(begun(root))
+    assert writes.done == ["/proc/sys/vm/swappiness"]
+
+
+def test_a_file_that_somebody_changed_is_put_right_and_shown(root: Path, writes: Writes) -> None:
+    runner.apply(begun(root))
+    (root / OWNED_FILE[1:]).write_text("net.ipv4.tcp_sack = 0\n")
+    writes.done.clear()
+    foretold = runner.audit(begun(root))
+    assert named(foretold, OWNED_FILE).state == DRIFTED and named(foretold, "net.ipv4.tcp_sack").persisted == "0"
+    assert [(path, before) for path, before, _after in foretold.contents] == [(OWNED_FILE, b"net.ipv4.tcp_sack = 0\n")]
+    runner.apply(begun(root))
+    assert writes.done == [OWNED_FILE]
+
+
+def test_domains_are_written_in_the_order_of_the_registry_and_the_agent_last(root: Path, writes: Writes) -> None:
+    runner.apply(begun(root))
+    kinds = ["irq" if name.startswith("/proc/irq") else "sysctl" if "sys" in name.split("/")[1:3] or name == OWNED_FILE else "agent" for name in writes.done]
+    assert kinds == sorted(kinds, key=["irq", "sysctl", "agent"].index)
+    assert writes.done.index(OWNED_FILE) == max(index for index, kind in enumerate(kinds) if kind == "sysctl")
+    assert writes.done[-1] == "systemctl enable -- lowlatency.service", "the unit is enabled once its files are there"
+
+
+def test_without_a_program_there_is_no_agent_and_what_it_would_set_has_drifted(root: Path) -> None:
+    outcome = runner.apply(begun(root, program=None))
+    assert not (root / PROGRAM[1:]).exists() and not (root / DESIRED[1:]).exists()
+    assert {setting.control.partition(".")[0] for setting in outcome.errors} == {"irq"}
+
+
+def test_a_kept_state_that_is_not_in_force_does_not_make_interrupts_last(root: Path) -> None:
+    runner.apply(begun(root))
+    (root / ENABLED[1:]).unlink()
+    outcome = runner.audit(begun(root))
+    assert named(outcome, "eth0-TxRx-0").state == DRIFTED and named(outcome, "eth0-TxRx-0").persisted is None
+    assert named(outcome, "lowlatency.service").state == DRIFTED
+    assert named(outcome, "net.ipv4.tcp_sack").state == OK
+
+
+def test_where_no_agent_can_run_interrupts_are_judged_live_and_it_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployment, "impossible", lambda host: "systemd does not run here")
+    outcome = runner.apply(begun(root))
+    assert outcome.errors == []
+    assert named(outcome, "lowlatency.service").state == UNSUPPORTED
+    assert not (root / PROGRAM[1:]).exists()
+    again = runner.audit(begun(root))
+    assert not again.changed
+    assert "until the next boot only" in named(again, "eth0-TxRx-0").reason
+
+
+def test_what_a_kept_wish_for_another_nic_says_is_not_taken_for_this_one(root: Path) -> None:
+    runner.apply(begun(root))
+    other = {"irq_affinity": {"irq_affinity": {**IRQ_PART, "nics": [{"pci": "0000:02:00.0", "cpus": "4-5"}]}}}
+    assert runner.apply(begun(root, other)).errors == []
+    back = runner.audit(begun(root, {"irq_affinity": WANTED["irq_affinity"]}))
+    assert named(back, "eth0-TxRx-0").persisted != "4", "the kept wish places the interrupts of the other NIC only"
+
+
+# --- the journal ------------------------------------------------------------------------------------------------------
+
+
+def test_the_originals_are_on_disk_before_the_first_write(root: Path, writes: Writes) -> None:
+    seen: list[int] = []
+
+    def journal_is_complete(name: str) -> None:
+        seen.append(len(journal(root)))
+
+    writes.before = journal_is_complete
+    runner.apply(begun(root))
+    assert len(seen) == len(writes.done) and set(seen) == {len(journal(root))} and seen[0] > 0
+    known = originals(root)
+    assert known["tunables", "sysctl.net.ipv4.tcp_sack", "net.ipv4.tcp_sack"] == "0"
+    assert known["irq_affinity", "irq.nic_affinity", "eth0-TxRx-1"] == "7"
+    assert known["irq_affinity", "irq.default_affinity", "default_smp_affinity"] == "0-7"
+    assert known[OWNED_FILE,] is None and known[PROGRAM,] is None and known[DESIRED,] is None
+    assert known["agent", "agent.unit", "lowlatency.service"] == "disabled"
+
+
+def test_everything_that_is_written_is_in_the_journal_and_nothing_else(root: Path, writes: Writes) -> None:
+    before = content(root)
+    runner.apply(begun(root))
+    assert len(journal(root)) == len(writes.done)
+    assert all("dsack" not in "".join(record["key"]) for record in journal(root)), "tcp_dsack was right"
+    changed = {name for name, bytes_ in content(root).items() if before.get(name) != bytes_} - {LOCK[1:], JOURNAL[1:]}
+    assert len([name for name in changed if content(root)[name]]) == len(writes.done)
+
+
+def test_when_the_first_write_fails_the_journal_is_there(root: Path, writes: Writes) -> None:
+    class PowerCut(BaseException):
+        pass
+
+    def cut(name: str) -> None:
+        raise PowerCut
+
+    writes.before = cut
+    with pytest.raises(PowerCut):
+        runner.apply(begun(root))
+    assert len(originals(root)) > 8
+
+
+def test_a_journal_that_cannot_be_kept_stops_the_run_before_the_first_write(root: Path, writes: Writes) -> None:
+    (root / "var/lib/lowlatency").write_text("in the way\n")
+    with pytest.raises(OSError):
+        runner.apply(begun(root))
+    assert writes.done == []
+
+
+def test_the_first_original_counts(root: Path) -> None:
+    (root / OWNED_FILE[1:]).write_bytes(b"# before us\n\xff\n")
+    (root / OWNED_FILE[1:]).chmod(0o640)
+    runner.apply(begun(root), when="first")
+    sysctl_path(root, "net.ipv4.tcp_sack").write_text("0\n")
+    sysctl_path(root, "vm.swappiness").write_text("99\n")
+    (root / OWNED_FILE[1:]).write_bytes(b"# meddled with\n")
+    runner.apply(begun(root, asked(tcp_dsack=0)), when="second")
+    runner.apply(begun(root), when="third")
+    known = originals(root)
+    assert len(known) == len(journal(root)), "one record a thing"
+    assert known["tunables", "sysctl.net.ipv4.tcp_sack", "net.ipv4.tcp_sack"] == "0"
+    assert known["tunables", "sysctl.vm.swappiness", "vm.swappiness"] == "60"
+    record = next(record for record in journal(root) if record["key"] == [OWNED_FILE])
+    assert base64.b64decode(record["original"]) == b"# before us\n\xff\n"
+    assert (record["mode"], record["when"]) == (0o640, "first")
+    later = next(record for record in journal(root) if record["key"][-1] == "net.ipv4.tcp_dsack")
+    assert (later["original"], later["when"]) == ("1", "second")
+
+
+def test_a_last_line_cut_short_is_no_record(root: Path) -> None:
+    runner.apply(begun(root))
+    whole = (root / JOURNAL[1:]).read_bytes()
+    (root / JOURNAL[1:]).write_bytes(whole + b'{"kind": "setting", "key": ["tunables", "sysctl.net.ipv4.tcp_d')
+    outcome = runner.apply(begun(root, asked(tcp_dsack=0)))
+    assert outcome.errors == []
+    assert (root / JOURNAL[1:]).read_bytes().startswith(whole)
+    assert originals(root)["tunables", "sysctl.net.ipv4.tcp_dsack", "net.ipv4.tcp_dsack"] == "1"
+
+
+@pytest.mark.parametrize("line", ["{broken", "[]", '"text"', '{"kind": "file"}', '{"kind": "file", "key": 5}', ""])
+def test_a_broken_line_in_the_middle_is_a_clear_error(root: Path, writes: Writes, line: str) -> None:
+    runner.apply(begun(root))
+    lines = (root / JOURNAL[1:]).read_text().splitlines()
+    lines[1] = line
+    (root / JOURNAL[1:]).write_text("\n".join(lines) + "\n")
+    sysctl_path(root, "vm.swappiness").write_text("60\n")
+    writes.done.clear()
+    with pytest.raises(BrokenJournal, match=rf"{JOURNAL} line 2: .*move the file away"):
+        runner.apply(begun(root))
+    assert writes.done == []
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("documents", "words"),
+    [
+        ({**WANTED, "tunables": {"tcp_tuning": {"values": {"net.ipv4.tcp_sack": 7}}}}, ["tunables (tcp_tuning)", "net.ipv4.tcp_sack", "from 0 to 1"]),
+        ({**WANTED, "irq_affinity": {"irq_affinity": {**IRQ_PART, "housekeeping": "0-3"}}}, ["irq_affinity (irq_affinity)", "(R7)"]),
+        ({**WANTED, "sysctls": {}}, ["no domain 'sysctls'", "tunables", "irq_affinity"]),
+    ],
+)
+def test_a_wish_that_is_wrong_on_any_host_never_begins(root: Path, documents: Any, words: list[str]) -> None:
+    before = tree(root)
+    with pytest.raises(runner.Refused) as caught:
+        begun(root, documents)
+    for word in words:
+        assert word in str(caught.value)
+    assert tree(root) == before
+
+
+@pytest.mark.parametrize(
+    ("documents", "words"),
+    [
+        ({**WANTED, "irq_affinity": {"irq_affinity": {**IRQ_PART, "isolated": "6-9"}}}, ["CPUs 8-9 are not online"]),
+        ({**WANTED, "irq_affinity": {"irq_affinity": {**IRQ_PART, "nics": [{"pci": "0000:99:00.0", "cpus": "4"}]}}}, ["no such NIC"]),
+        ({**WANTED, "ethtool": {"nic_tuning": {"nics": [{"interface": "eth9"}], "features": {"gro": "off"}}}}, ["eth9", "there are: eth0, eth1"]),
+        ({**WANTED, "tunables": {"kernel_tunables": {"values": {"net.ipv4.tcp_sack": 0}}, "tcp_tuning": TCP_PART}},
+         ["net.ipv4.tcp_sack", "kernel_tunables wants 0", "tcp_tuning wants 1"]),
+    ],
+)
+def test_a_wish_of_one_domain_that_cannot_be_right_here_stops_all_of_them(root: Path, writes: Writes, documents: Any, words: list[str]) -> None:
+    before = tree(root)
+    for act in (runner.audit, runner.apply):
+        with pytest.raises(runner.Refused) as caught:
+            act(begun(root, documents))
+        for word in words:
+            assert word in str(caught.value)
+    assert writes.done == []
+    assert {**tree(root), "run": (), LOCK[1:]: ()} == {**before, "run": (), LOCK[1:]: ()}, "nothing but the lock"
+
+
+def test_what_cannot_be_read_stops_a_run_and_is_an_error_of_an_audit(root: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Host.read
+
+    def read(self: Host, name: str) -> str:
+        if name == SACK_FILE:
+            raise Unreadable(name, "Input/output error")
+        return real(self, name)
+
+    monkeypatch.setattr(Host, "read", read)
+    outcome = runner.audit(begun(root))
+    assert named(outcome, "net.ipv4.tcp_sack").state == ERROR
+    assert "Input/output error" in named(outcome, "net.ipv4.tcp_sack").reason
+    with pytest.raises(runner.Refused, match="tcp_sack.*Input/output error"):
+        runner.apply(begun(root))
+    assert writes.done == []
+
+
+@pytest.mark.parametrize(("place", "words"), [(OWNED_FILE, "is a directory"), (DESIRED, "is a directory"), ("/etc/lowlatency", "is not a directory")])
+def test_a_file_that_could_not_be_written_stops_the_run_before_the_first_write(root: Path, writes: Writes, place: str, words: str) -> None:
+    path = root / place[1:]
+    if "not" in words:
+        path.write_text("in the way\n")
+    else:
+        path.mkdir(parents=True)
+    with pytest.raises(runner.Refused, match=words):
+        runner.apply(begun(root))
+    assert writes.done == [] and not (root / JOURNAL[1:]).exists()
+
+
+def test_a_concurrent_run_is_refused(root: Path, writes: Writes) -> None:
+    before = tree(root)
+    with locked(Host(str(root))):
+        with pytest.raises(Busy, match="another run is writing on this host"):
+            runner.apply(begun(root))
+        assert runner.audit(begun(root)).changed, "an audit waits for nobody"
+    assert writes.done == [] and set(tree(root)) - set(before) == {LOCK[1:]}
+    assert runner.apply(begun(root)).changed, "the lock is gone with its holder"
+
+
+def test_a_desired_state_that_is_none_is_named(root: Path) -> None:
+    (root / "etc/lowlatency").mkdir()
+    for text in ("{", "[]", "{}", '{"desired": 5}', "null"):
+        (root / DESIRED[1:]).write_text(text)
+        with pytest.raises(Unreadable, match=f"{DESIRED}.*move it away"):
+            begun(root)
+
+
+# --- writes that the host does not take -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EOPNOTSUPP, errno.EIO, errno.EPERM])
+def test_a_refused_write_stops_no_other(root: Path, writes: Writes, code: int) -> None:
+    writes.refused[SACK_FILE] = code
+    outcome = runner.apply(begun(root))
+    assert [(setting.name, setting.state) for setting in outcome.errors] == [("net.ipv4.tcp_sack", ERROR)]
+    assert os.strerror(code) in outcome.errors[0].reason
+    assert outcome.changed
+    assert sysctl_path(root, "vm.swappiness").read_text().strip() == "10"
+    assert (root / OWNED_FILE[1:]).exists() and (root / ENABLED[1:]).is_symlink()
+    assert named(outcome, "net.ipv4.tcp_rmem").state == CHANGED
+
+
+def test_a_refused_file_stops_no_other(root: Path, writes: Writes) -> None:
+    writes.refused[OWNED_FILE] = errno.ENOSPC
+    outcome = runner.apply(begun(root))
+    assert OWNED_FILE in {setting.name for setting in outcome.errors}
+    assert os.strerror(errno.ENOSPC) in named(outcome, OWNED_FILE).reason
+    assert (root / ENABLED[1:]).is_symlink()
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EPERM])
+def test_an_interrupt_the_kernel_does_not_let_go_is_unsupported_and_known_from_then_on(root: Path, writes: Writes, code: int) -> None:
+    writes.refused[ACPI_FILE] = code
+    outcome = runner.apply(begun(root))
+    assert outcome.errors == []
+    assert named(outcome, "acpi").state == UNSUPPORTED and errno.errorcode[code] in named(outcome, "acpi").reason
+    assert named(outcome, "eth0-TxRx-0").state == CHANGED
+    writes.done.clear()
+    again = runner.apply(begun(root))
+    assert not again.changed and writes.done == [], "it is not tried again"
+    assert named(runner.audit(begun(root)), "acpi").state == UNSUPPORTED
+
+
+def test_any_other_answer_of_the_kernel_to_an_interrupt_is_an_error(root: Path, writes: Writes) -> None:
+    writes.refused[ACPI_FILE] = errno.ENOSPC
+    assert [setting.name for setting in runner.apply(begun(root)).errors] == ["acpi"]
+
+
+@pytest.mark.parametrize(("path", "name"), [(SACK_FILE, "net.ipv4.tcp_sack"), ("/proc/irq/42/smp_affinity_list", "eth0-TxRx-1")])
+def test_a_write_that_is_accepted_and_not_kept_is_an_error(root: Path, writes: Writes, path: str, name: str) -> None:
+    writes.forgotten.add(path)
+    outcome = runner.apply(begun(root))
+    assert [setting.name for setting in outcome.errors] == [name]
+    assert "did not keep it" in outcome.errors[0].reason
+    assert outcome.errors[0].current in ("0", "7"), "the result tells what the host holds"
+
+
+def test_a_later_file_that_wins_at_boot_is_an_error_of_the_run_and_named(root: Path) -> None:
+    (root / "etc/sysctl.d/99-site.conf").write_text("net.ipv4.tcp_sack = 0\n")
+    outcome = runner.apply(begun(root))
+    assert [setting.name for setting in outcome.errors] == ["net.ipv4.tcp_sack"]
+    assert "/etc/sysctl.d/99-site.conf is read later and wins" in outcome.errors[0].reason
+    assert sysctl_path(root, "net.ipv4.tcp_sack").read_text().strip() == "1"
+    assert named(runner.audit(begun(root)), "net.ipv4.tcp_sack").state == DRIFTED
+
+
+def test_a_domain_that_cannot_be_read_back_fails_with_the_reason(root: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = host_tunables._files, []
+
+    def files_of(host: Host) -> Any:
+        calls.append(host)
+        if len(calls) > 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(host)
+
+    monkeypatch.setattr(host_tunables, "_files", files_of)
+    errors = runner.apply(begun(root)).errors
+    assert "vm.swappiness" in {setting.name for setting in errors}
+    assert all("Input/output error" in setting.reason for setting in errors)
+
+
+# --- runs that die half way -------------------------------------------------------------------------------------------
+
+
+def dying_at(step: int, root: Path) -> bool:
+    """Run in a process that is gone at its ``step``-th effect; whether it got that far."""
+    child = os.fork()
+    if child == 0:
+        code = 3
+        try:
+            left = [step]
+
+            def effect(real: Any) -> Any:
+                def instead(*arguments: Any) -> Any:
+                    left[0] -= 1
+                    if left[0] < 0:
+                        os._exit(9)
+                    return real(*arguments)
+                return instead
+
+            for owner, name in ((os, "fsync"), (os, "replace"), (os, "write"), (files.os, "makedirs")):
+                setattr(owner, name, effect(getattr(owner, name)))
+            runner.apply(begun(root))
+            code = 0
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 9)
+    return code == 9
+
+
+def test_wherever_a_run_dies_files_are_whole_and_the_next_run_finishes(tmp_path: Path, writes: Writes) -> None:
+    clean = tunable_machine(tmp_path / "clean").root
+    first = content(clean)
+    runner.apply(begun(clean), when="w")
+    last = content(clean, but=(JOURNAL[1:],))
+    wanted = originals(clean)
+    owned = {path[1:] for path in (OWNED_FILE, PROGRAM, DESIRED, UNIT_FILE)}
+    deaths = 0
+    while True:
+        root = tunable_machine(tmp_path / f"dead{deaths}").root
+        if not dying_at(deaths, root):
+            break
+        found = content(root)
+        for name in owned:
+            assert found.get(name) in (first.get(name), last[name]), f"{name} after dying at step {deaths}"
+        moved = [name for name in first if found[name] != first[name]]
+        assert not moved or originals(root) == wanted, f"step {deaths}: {moved} moved with an incomplete journal"
+        outcome = runner.apply(begun(root))
+        assert outcome.errors == [], f"the run after step {deaths}"
+        assert content(root, but=(JOURNAL[1:],)) == last
+        assert originals(root) == wanted
+        assert not [name for name in tree(root) if name.endswith(SUFFIX)]
+        deaths += 1
+    assert deaths > 15
+
+
+@pytest.fixture
+def interrupted() -> Iterator[type[BaseException]]:
+    class Interrupted(BaseException):
+        pass
+
+    yield Interrupted
+
+
+def test_the_lock_is_let_go_when_a_run_is_interrupted(root: Path, writes: Writes, interrupted: type[BaseException]) -> None:
+    def interrupt(name: str) -> None:
+        if name == OWNED_FILE:
+            raise interrupted
+
+    writes.before = interrupt
+    with pytest.raises(interrupted):
+        runner.apply(begun(root))
+    writes.before = lambda name: None
+    assert runner.apply(begun(root)).errors == []
+
+
+# --- a part of the whole ----------------------------------------------------------------------------------------------
+
+
+def test_a_part_alone_keeps_the_others(root: Path) -> None:
+    runner.apply(begun(root))
+    again = copy.deepcopy(TCP_PART)
+    again["values"]["net.ipv4.tcp_sack"] = 0
+    outcome = runner.apply(begun(root, {"tunables": {"tcp_tuning": again}}))
+    assert keys(outcome, CHANGED) == {("sysctl.net.ipv4.tcp_sack", "net.ipv4.tcp_sack"), ("sysctl.file", OWNED_FILE), ("agent.desired", DESIRED)}
+    assert json.loads((root / DESIRED[1:]).read_text())["desired"] == {**WANTED, "tunables": {"kernel_tunables": KERNEL_PART, "tcp_tuning": again}}
+    held = assignments((root / OWNED_FILE[1:]).read_text())
+    assert held["net.ipv4.tcp_sack"] == "0" and held["vm.swappiness"] == "10"
+
+
+def test_a_part_alone_touches_no_other_domain(root: Path, writes: Writes) -> None:
+    runner.apply(begun(root))
+    (root / ACPI_FILE[1:]).write_text("2\n")
+    writes.done.clear()
+    outcome = runner.apply(begun(root, {"tunables": {"tcp_tuning": TCP_PART}}))
+    assert not outcome.changed and writes.done == []
+    assert not any(setting.control.startswith("irq.") for setting in outcome.settings)
+
+
+def test_a_key_that_a_part_no_longer_names_leaves_the_file(root: Path) -> None:
+    runner.apply(begun(root))
+    runner.apply(begun(root, {"tunables": {"tcp_tuning": {"values": {"net.ipv4.tcp_sack": 1}}}}))
+    assert set(assignments((root / OWNED_FILE[1:]).read_text())) == {"net.ipv4.tcp_sack", "vm.swappiness", "kernel.numa_balancing"}
+
+
+def test_a_part_alone_that_disagrees_with_a_kept_one_is_refused_by_both_names(root: Path) -> None:
+    runner.apply(begun(root))
+    before = tree(root)
+    with pytest.raises(runner.Refused, match=r"vm\.swappiness: kernel_tunables wants 10, tcp_tuning wants 5"):
+        runner.apply(begun(root, {"tunables": {"tcp_tuning": {"values": {"vm.swappiness": 5}}}}))
+    assert tree(root) == before
+
+
+def test_a_domain_that_only_a_later_version_knows_is_kept(root: Path) -> None:
+    runner.apply(begun(root))
+    path = root / DESIRED[1:]
+    document = json.loads(path.read_text())
+    document["desired"]["hugepages"] = {"hugepages": {"count": 4}}
+    path.write_bytes(deployment.desired_text(document["desired"]))
+    assert not runner.apply(begun(root)).changed
+    assert json.loads(path.read_text())["desired"]["hugepages"] == {"hugepages": {"count": 4}}
+
+
+# --- at boot ----------------------------------------------------------------------------------------------------------
+
+
+def test_verify_judges_the_rest_where_audit_refuses(root: Path) -> None:
+    documents = {**WANTED, "irq_affinity": {"irq_affinity": {**IRQ_PART, "isolated": "6-9"}}}
+    outcome = runner.verify(begun(root, documents, program=None))
+    assert [(setting.control, setting.state) for setting in outcome.settings if setting.name == "all"] == [("irq_affinity", ERROR)]
+    assert named(outcome, "net.ipv4.tcp_sack").state == DRIFTED
+
+
+def test_at_boot_half_of_it_is_better_than_none(root: Path) -> None:
+    documents = {**WANTED, "irq_affinity": {"irq_affinity": {**IRQ_PART, "isolated": "6-9"}}}
+    outcome = runner.apply_what_can(begun(root, documents, program=None))
+    assert [(setting.control, setting.name) for setting in outcome.errors] == [("irq_affinity", "all")]
+    assert sysctl_path(root, "net.ipv4.tcp_sack").read_text().strip() == "1"
