@@ -30,7 +30,7 @@ molecule: setup ## the collection against systemd containers: check, converge, i
 	@scripts/molecule test
 
 test: lint sanity unit install importer molecule ## all of the above
-	@scripts/test_counts.py
+	@python3 scripts/test_counts.py
 
 demo: setup ## a small fleet of containers, provisioned and audited before your eyes (KEEP=1 keeps it)
 	@scripts/setup containers

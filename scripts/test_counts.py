@@ -1,12 +1,11 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sums the JUnit results of this clone's last test run: "N passed, N failed, N skipped". Exit code 1 if a test failed or none ran."""
 
 from __future__ import annotations
 
 import sys
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from xml.etree import ElementTree
 
 RESULTS = Path(__file__).resolve().parent.parent / ".cache" / "results"
 

@@ -19,7 +19,13 @@ requirements:
 options: {}
 """
 
+import contextlib
+
+from ansible.errors import AnsibleError
 from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import action_loader, filter_loader, lookup_loader
+from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
+from ansible_collections.lowlatency.fleet.plugins.plugin_utils import profiles
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.report import host_lines, printable
 
 
@@ -33,6 +39,17 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self._settings = {}
         self._problems = {}
+
+    def v2_playbook_on_play_start(self, play):
+        """Load once, in the process that forks a worker for every task, what each worker would load again."""
+        profile = play.get_vars().get("lowlatency_profile")
+        if isinstance(profile, str) and "{" not in profile:
+            with contextlib.suppress(AnsibleError):
+                profiles.load(profile)
+            for name in ("preflight", "apply", *DOMAINS):
+                action_loader.get(f"lowlatency.fleet.{name}", class_only=True)
+            lookup_loader.get("lowlatency.fleet.profile", class_only=True)
+            filter_loader.get("combine")
 
     def v2_runner_on_ok(self, result):
         self._collect(result)

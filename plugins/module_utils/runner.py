@@ -48,6 +48,7 @@ class Survey:
     """One domain of one host: what is, what is wanted, and what is wrong with the wish itself."""
 
     domain: Domain
+    spec: Mapping[str, Any] = field(default_factory=dict)
     state: Any = None
     settings: tuple[Setting, ...] = ()
     files: tuple[OwnedFile, ...] = ()
@@ -146,8 +147,11 @@ def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outc
     refusals: dict[tuple[str, str], Exception] = {}
     for survey in surveys:
         _write(host, survey, refusals)
-    again = replace(transaction, kept=deployment.kept(host))
-    after = {setting.key: setting for survey in _surveyed(again) for setting in _with_files(host, _told(survey))}
+    again = _surveyed(replace(transaction, kept=deployment.kept(host)))
+    after = {setting.key: setting for survey in again for setting in _with_files(host, survey)}
+    for survey, problem in ((survey, later.problem) for survey, later in zip(surveys, again) if later.problem):
+        for setting in _with_files(host, survey):
+            refusals.setdefault(setting.key, Refused(f"could not be read back: {problem}"))
     settings = tuple(_verdict(setting, after.get(setting.key, setting), refusals.get(setting.key)) for setting in before)
     return Outcome(settings, any(setting.state == "changed" for setting in settings), contents)
 
@@ -194,10 +198,10 @@ def _surveyed(transaction: Transaction) -> list[Survey]:
         if name in transaction.documents:
             survey = _survey(transaction.host, domain, desired[name])
             kept = transaction.kept.get(name, {}) if deployment.in_force(transaction.host) else {}
-            surveys.append(_with_persistence(survey, kept, possible))
+            surveys.append(_with_persistence(transaction.host, survey, kept, possible))
     if transaction.program is not None:
         agent = _survey(transaction.host, AGENT, {"all": {"program": transaction.program, "desired": desired}})
-        surveys.append(_with_persistence(agent, {}, possible))
+        surveys.append(_with_persistence(transaction.host, agent, {}, possible))
     return surveys
 
 
@@ -211,26 +215,28 @@ def _survey(host: Host, domain: Domain, parts: Mapping[str, Mapping[str, Any]]) 
         plan = domain.plan(state, spec)
     except (SpecError, ProgramFailed, Unreadable, OSError) as error:
         return Survey(domain, problem=f"{domain.name}: {error}")
-    return Survey(domain, state, plan.settings, plan.files)
+    return Survey(domain, spec, state, plan.settings, plan.files)
 
 
-def _with_persistence(survey: Survey, kept: Mapping[str, Mapping[str, Any]], possible: bool) -> Survey:
+def _with_persistence(host: Host, survey: Survey, kept: Mapping[str, Mapping[str, Any]], possible: bool) -> Survey:
     """The survey judged; for what the agent sets at boot, the persisted value is what its kept specification leads to."""
     if survey.domain.persistence != "agent" or survey.problem:
         return replace(survey, settings=tuple(judged(setting) for setting in survey.settings))
     if not possible:
         return replace(survey, settings=tuple(judged_live(setting, "until the next boot only: nothing can run the agent") for setting in survey.settings))
-    boot = _kept_values(survey, kept)
+    boot = _kept_values(host, survey, kept)
     told = (setting if setting.persisted is not None else replace(setting, persisted=boot.get(setting.key)) for setting in survey.settings)
     return replace(survey, settings=tuple(judged(setting) for setting in told))
 
 
-def _kept_values(survey: Survey, kept: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], str | None]:
+def _kept_values(host: Host, survey: Survey, kept: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], str | None]:
     if not kept:
         return {}
     try:
-        plan: Plan = survey.domain.plan(survey.state, merged_spec({part: dict(spec) for part, spec in kept.items()}))
-    except SpecError:
+        spec = merged_spec({part: dict(spec) for part, spec in kept.items()})
+        # a state answers the specification it was read for: the kept one may name other NICs
+        plan: Plan = survey.domain.plan(survey.state if spec == survey.spec else survey.domain.read(host, spec), spec)
+    except (SpecError, ProgramFailed, Unreadable, OSError):
         return {}
     return {setting.key: setting.desired for setting in plan.settings}
 

@@ -14,6 +14,8 @@ from ansible.errors import AnsibleError
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "profiles")
 ENDING = ".yml"
+# The safe loader; its C form, where PyYAML has it, is ten times as fast.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @functools.cache
@@ -22,7 +24,7 @@ def load(name: str) -> dict[str, Any]:
     path = name if os.sep in name else os.path.join(FOLDER, name + ENDING)
     try:
         with open(path, encoding="utf-8") as stream:
-            profile = yaml.safe_load(stream)
+            profile = yaml.load(stream, Loader=LOADER)
     except OSError as error:
         known = sorted(entry[: -len(ENDING)] for entry in os.listdir(FOLDER) if entry.endswith(ENDING))
         raise AnsibleError(f"no profile {name!r} ({error.strerror}); there are: {', '.join(known)}, or give the path of a file of your own") from None

@@ -161,7 +161,7 @@ def inventory_of(number: int, interface: str) -> dict[str, Any]:
         # Check mode needs no root, and without root there is none to become.
         **({"ansible_user": "root"} if os.geteuid() == 0 else {"ansible_become": False}),
     }
-    hosts = {f"md{index:02}": {} for index in range(1, number + 1)}
+    hosts: dict[str, Any] = {f"md{index:02}": {} for index in range(1, number + 1)}
     return {"all": {"children": {GROUP: {"hosts": hosts, "vars": variables}}}}
 
 

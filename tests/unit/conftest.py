@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from ansible.utils.collection_loader import _collection_finder
@@ -21,6 +22,7 @@ def install_collection_finder() -> None:
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
             link.symlink_to(clone)
+    sys.path.insert(0, str(place))  # for processes that tests start with this path
     _collection_finder._AnsibleCollectionFinder(paths=[str(place)])._install()
 
 

@@ -99,6 +99,8 @@ class Writes:
                 raise OSError(self.refused[name], os.strerror(self.refused[name]))
             if name not in self.forgotten:
                 real_kernel(host, name, text)
+                if name.endswith("/smp_affinity_list"):
+                    real_kernel(host, name.replace("smp_", "effective_"), text)
 
         def write_whole(host: Host, name: str, content: bytes, mode: int) -> None:
             self._about_to(name)
@@ -114,6 +116,7 @@ class Writes:
             link.symlink_to(deployment.UNIT_FILE)
             return ""
 
+        monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # the speed of this machine's disk is not what is tested
         monkeypatch.setattr(tunables, "write_kernel_file", write_kernel_file)
         monkeypatch.setattr(irq, "write_kernel_file", write_kernel_file)
         monkeypatch.setattr(irq, "write_whole", write_whole)

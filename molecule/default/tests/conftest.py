@@ -41,7 +41,8 @@ def hosts_of(*groups):
 
 def pytest_generate_tests(metafunc):
     """A test that takes 'node' runs on every host of the groups that its marker names; without a marker on all."""
-    if "node" in metafunc.fixturenames:
+    given = [marker for marker in metafunc.definition.iter_markers("parametrize") if "node" in marker.args[0]]
+    if "node" in metafunc.fixturenames and not given:
         marker = metafunc.definition.get_closest_marker("groups")
         metafunc.parametrize("node", hosts_of(*(marker.args if marker else ())))
 

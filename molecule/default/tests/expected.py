@@ -40,4 +40,5 @@ FEATURES = {
 
 def cases(table, members):
     """(host, key, value) for every host of every group of a table: one test for each."""
-    return [pytest.param(node, key, value, id=f"{node}-{key}") for group, wanted in table.items() for node in members[group]["hosts"] for key, value in wanted.items()]
+    nodes = [(node, wanted) for group, wanted in table.items() for node in members[group]["hosts"]]
+    return [pytest.param(node, key, value, id=f"{node}-{key}") for node, wanted in nodes for key, value in wanted.items()]

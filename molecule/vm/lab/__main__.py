@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     up = command("up", do_up, "start the hosts and wait until they answer")
     up.add_argument("--hosts", type=int, choices=(1, 2), default=2, help="1: only lab-a (default: 2)")
     up.add_argument("--iommu", action="store_true", help="with an Intel IOMMU and interrupt remapping")
-    up.add_argument("--timeout", type=float, default=420, help="seconds a host may take to boot (default: 420)")
+    up.add_argument("--timeout", type=float, default=600, help="seconds a host may take to boot (default: 600)")
     down = command("down", do_down, "end the hosts and throw their disks away")
     down.add_argument("hosts", nargs="*", metavar="HOST", help="default: all")
     down.add_argument("--keep", action="store_true", help="shut down cleanly and keep the disks for the next up")

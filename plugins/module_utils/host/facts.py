@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..model.cpuset import CpusetError, format_cpulist, parse_cpulist
+from .container import container_kind
 from .machine import Host
 
 _CPU = "/sys/devices/system/cpu"
@@ -78,7 +79,7 @@ def host_facts(host: Host) -> HostFacts:
     """The facts of the machine; never raises, whatever the tree holds."""
     release = _os_release(host)
     kernel = _kernel(host)
-    container = _container(host)
+    container = container_kind(host)
     return HostFacts(
         distribution=release.get("ID", ""),
         family=_family(release),
@@ -136,25 +137,6 @@ def _architecture(host: Host, kernel: str) -> str:
         return os.uname().machine
     ending = next((name for name in _ARCHITECTURES if kernel.endswith(name)), "")
     return _text(host, "/proc/sys/kernel/arch") or _ARCHITECTURE_OF.get(ending, ending)
-
-
-def _container(host: Host) -> str:
-    """The kind of container, empty outside of one; the marks of https://systemd.io/CONTAINER_INTERFACE."""
-    told = _text(host, "/run/systemd/container")
-    if told:
-        return told
-    try:
-        # Not ``attribute``: NUL bytes separate the variables here.
-        variables = host.read_bytes("/proc/1/environ").decode("utf-8", "replace").split("\0")
-    except OSError:
-        variables = []
-    for variable in variables:
-        name, _, value = variable.partition("=")
-        if name == "container" and value:
-            return value
-    if host.exists("/run/.containerenv"):
-        return "podman"
-    return "docker" if host.exists("/.dockerenv") else ""
 
 
 def _hypervisor(host: Host) -> str:

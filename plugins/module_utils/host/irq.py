@@ -73,7 +73,7 @@ def _default(host: Host) -> frozenset[int]:
 def _nic_irqs(host: Host, nic: Mapping[str, Any]) -> tuple[int, ...] | None:
     """Interrupt numbers of a NIC; empty for a virtual one, None when there is no such NIC."""
     interface = None if nic.get("pci") else interface_of(host, nic)
-    address = str(nic["pci"]) if nic.get("pci") else pci_of(host, interface) if interface else None
+    address = str(nic["pci"]).lower() if nic.get("pci") else pci_of(host, interface) if interface else None
     if address is None:
         return () if interface else None
     folder = f"/sys/bus/pci/devices/{address}"

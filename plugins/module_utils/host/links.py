@@ -32,7 +32,7 @@ def interface_of(host: Host, nic: Mapping[str, Any]) -> str | None:
 
 def pci_of(host: Host, interface: str) -> str | None:
     """The PCI address behind an interface, None for a virtual one."""
-    device = os.path.realpath(host.path(f"{NET}/{interface}/device"))
+    device = os.path.realpath(host.followed(f"{NET}/{interface}/device"))
     # virtio: the interface's device is the virtio one, the PCI function is its parent
     for path in (device, os.path.dirname(device)):
         address = os.path.basename(path)

@@ -3,13 +3,25 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
+from conftest import container_name
 from expected import FEATURES, SYSCTLS, cases
 from snapshot import machine_state
 
 RESTARTED = {"md-gateways": {"hosts": ["md-gw-1"]}, "replay-servers": {"hosts": ["replay-1"]}}
 SETTINGS = {group: SYSCTLS[group] for group in RESTARTED}
 OFFLOADS = {group: FEATURES[group] for group in RESTARTED}
+
+
+@pytest.mark.parametrize("node", ["md-gw-1", "replay-1"])
+def test_host_was_restarted_at_all(node):
+    """Without this, everything below would pass on a host that never went down."""
+    shape = "{{.Created.Unix}} {{.State.StartedAt.Unix}}"
+    command = ["podman", "inspect", "--format", shape, container_name(node)]
+    created, started = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert int(started) - int(created) > 5
 
 
 @pytest.mark.parametrize(("node", "key", "value"), cases(SETTINGS, RESTARTED))
@@ -32,5 +44,3 @@ def test_agent_ran_at_boot_and_finds_the_host_right(node, host):
 def test_restart_left_the_machine_alone(snapshots):
     before = (snapshots / "machine.txt").read_text().splitlines()
     assert sorted(set(before) ^ set(machine_state().splitlines())) == []
-
-

@@ -1,0 +1,193 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action plugins: a task joins where a transaction is open and runs its module where none is; wrong wishes stop it first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible_collections.lowlatency.fleet.plugins.action import apply, ethtool, irq_affinity, preflight, tunables, units
+from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.topology import read_topology
+from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transaction
+from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import two_sockets
+
+JOINING = {"ethtool": ethtool, "irq_affinity": irq_affinity, "tunables": tunables, "units": units}
+RIGHT: dict[str, dict[str, Any]] = {
+    "ethtool": {"nics": [{"interface": "eth0"}], "features": {"gro": "off"}},
+    "irq_affinity": {"isolated": "4-7", "housekeeping": "0-3"},
+    "tunables": {"values": {"vm.swappiness": 10}},
+    "units": {"removed": ["irqbalance"]},
+}
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "ethtool": ({"nics": [{"interface": "eth0"}], "features": {"gro": 0}}, "neither on nor off"),
+    "irq_affinity": ({"isolated": "4-7", "housekeeping": "0-4"}, "R7"),
+    "tunables": ({"values": {"vm.swappiness": True}}, "YAML boolean"),
+    "units": ({"removed": ["sshd"]}, "never removed"),
+}
+
+
+class Runs:
+    """Module executions instead of hosts."""
+
+    def __init__(self, **result: Any) -> None:
+        self.seen: list[tuple[str, dict[str, Any]]] = []
+        self.result = result
+
+    def __call__(self, module_name: str, module_args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        self.seen.append((module_name, module_args))
+        return dict(self.result)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transaction.C, "DEFAULT_LOCAL_TMP", str(tmp_path))
+
+
+@pytest.fixture
+def runs() -> Runs:
+    return Runs(changed=True, settings=[])
+
+
+def act(plugin: Any, runs: Runs, arguments: dict[str, Any], *, role: str = "", **variables: Any) -> dict[str, Any]:
+    named = SimpleNamespace(get_name=lambda: role) if role else None
+    task = SimpleNamespace(args=dict(arguments), async_val=0, check_mode=False, action="a", _role=named)
+    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="unused"))
+    action = plugin.ActionModule(task, connection, None, None, SimpleNamespace(template=lambda value: value), None)
+    action._execute_module = runs
+    result: dict[str, Any] = action.run(task_vars={"inventory_hostname": "h", **variables})
+    return result
+
+
+def test_every_domain_has_an_action_of_its_name() -> None:
+    assert set(JOINING) == set(DOMAINS)
+    assert {name: plugin.ActionModule.domain for name, plugin in JOINING.items()} == {name: name for name in DOMAINS}
+
+
+@pytest.mark.parametrize("name", sorted(RIGHT))
+def test_without_the_variable_the_module_runs(runs: Runs, name: str) -> None:
+    assert act(JOINING[name], runs, RIGHT[name])["changed"] is True
+    assert runs.seen == [(f"lowlatency.fleet.{name}", RIGHT[name])]
+
+
+@pytest.mark.parametrize("name", sorted(RIGHT))
+@pytest.mark.parametrize("variable", [True, "true", "yes"])
+def test_with_the_variable_the_task_joins_as_its_role(runs: Runs, name: str, variable: object) -> None:
+    transaction.begin("h")
+    result = act(JOINING[name], runs, RIGHT[name], role="lowlatency.fleet.some_role", lowlatency_transaction=variable)
+    assert result["changed"] is False and "joined the transaction as some_role" in result["msg"]
+    assert runs.seen == []
+    documents = transaction.take("h")
+    assert list(documents) == [name] and list(documents[name]) == ["some_role"]
+    assert documents[name]["some_role"].items() >= {key: value for key, value in RIGHT[name].items() if key != "nics"}.items()
+    assert DOMAINS[name].problems(documents[name]["some_role"]) == []
+
+
+@pytest.mark.parametrize("variable", [False, "false", "no", "", None])
+def test_what_is_not_true_joins_nothing(runs: Runs, variable: object) -> None:
+    act(tunables, runs, RIGHT["tunables"], lowlatency_transaction=variable)
+    assert len(runs.seen) == 1
+
+
+def test_a_task_outside_a_role_joins_as_the_site(runs: Runs) -> None:
+    transaction.begin("h")
+    act(tunables, runs, RIGHT["tunables"], lowlatency_transaction=True)
+    assert list(transaction.take("h")["tunables"]) == ["site"]
+
+
+@pytest.mark.parametrize("name", sorted(WRONG))
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_wrong_wish_stops_the_host_before_anything(runs: Runs, name: str, is_open: bool) -> None:
+    transaction.begin("h")
+    arguments, words = WRONG[name]
+    with pytest.raises(AnsibleActionFail, match=f"h: {name}: .*{words}"):
+        act(JOINING[name], runs, arguments, lowlatency_transaction=is_open)
+    assert runs.seen == [] and transaction.take("h") == {}
+
+
+def test_joining_without_preflight_names_the_remedy(runs: Runs) -> None:
+    with pytest.raises(AnsibleActionFail, match=r"lowlatency\.fleet\.preflight has to run first"):
+        act(tunables, runs, RIGHT["tunables"], lowlatency_transaction=True)
+    assert runs.seen == []
+
+
+def test_a_failure_names_the_host() -> None:
+    assert act(tunables, Runs(failed=True, msg="needs root"), RIGHT["tunables"])["msg"] == "h: needs root"
+
+
+# --- apply ------------------------------------------------------------------------------------------------------------
+
+
+def test_apply_sends_all_that_joined_in_one_execution_and_closes(runs: Runs) -> None:
+    transaction.begin("h")
+    for name, plugin in JOINING.items():
+        act(plugin, runs, RIGHT[name], role=f"lowlatency.fleet.{name}", lowlatency_transaction=True)
+    act(apply, runs, {})
+    assert len(runs.seen) == 1
+    name, arguments = runs.seen[0]
+    assert name == "lowlatency.fleet.apply" and set(arguments["documents"]) == set(DOMAINS)
+    with pytest.raises(AnsibleActionFail, match="no transaction is open"):
+        act(apply, runs, {})
+
+
+def test_apply_of_nothing_touches_no_host(runs: Runs) -> None:
+    transaction.begin("h")
+    result = act(apply, runs, {})
+    assert result["skipped"] and result["changed"] is False and runs.seen == []
+
+
+def test_apply_takes_documents_by_hand(runs: Runs) -> None:
+    documents = {"tunables": {"site": RIGHT["tunables"]}}
+    act(apply, runs, {"documents": documents})
+    assert runs.seen == [("lowlatency.fleet.apply", {"documents": documents})]
+
+
+# --- preflight --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def surveyed(tmp_path: Path) -> Runs:
+    topology = read_topology(Host(str(two_sockets(tmp_path / "machine", cores=8).root))).to_dict()
+    return Runs(changed=False, topology=topology, host={"interfaces": ["eth0", "eth1", "lo"]})
+
+
+def test_preflight_plans_and_opens_an_empty_transaction(surveyed: Runs) -> None:
+    transaction.begin("h")
+    transaction.join("h", "units", "left_over", {"removed": ["x"]})
+    result = act(preflight, surveyed, {"profile": "md_gateway", "nics": [{"interface": "eth0", "application_cores": 2}]})
+    assert surveyed.seen == [("lowlatency.fleet.topology_info", {"sysroot": "/"})]
+    assert transaction.take("h") == {}, "nothing leaks from what was open before"
+    assert result["changed"] is False
+    assert result["nics"] == [{"interface": "eth0"}] and result["irq_nics"][0]["pci"] == "0000:01:00.0"
+    wish = {"isolated": result["partition"]["isolated"], "housekeeping": result["partition"]["housekeeping"], "nics": result["irq_nics"]}
+    assert wish["isolated"] and DOMAINS["irq_affinity"].problems(wish) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"nics": [{"interface": "eth7"}]}, "eth7.*there are: eth0, eth1, lo"), ({"application_cores": 400}, "h: .*nothing was written"),
+     ({"nics": [{"interface": "eth0", "carrys": "x"}]}, "no such key carrys"), ({"smt_policy": "half"}, "smt_policy")],
+)
+def test_preflight_refuses_and_opens_nothing(surveyed: Runs, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(AnsibleActionFail, match=words):
+        act(preflight, surveyed, arguments)
+    with pytest.raises(AnsibleActionFail, match="no transaction is open"):
+        transaction.take("h")
+
+
+def test_an_unknown_profile_stops_before_the_host_is_asked(surveyed: Runs) -> None:
+    with pytest.raises(AnsibleError, match="no profile 'x'"):
+        act(preflight, surveyed, {"profile": "x"})
+    assert surveyed.seen == []
+
+
+def test_a_host_that_cannot_be_read_opens_nothing() -> None:
+    assert act(preflight, Runs(failed=True, msg="no CPUs"), {})["msg"] == "h: no CPUs"
+    with pytest.raises(AnsibleActionFail, match="no transaction is open"):
+        transaction.take("h")
