@@ -113,4 +113,5 @@ def _source(name: str) -> str:
     text = loader.get_source(name)
     if text is None:
         raise ImportError(f"no source of {name} in {sys.path[0]}")
-    return str(text)
+    # importlib promises text; the loader of Ansible's collections gives bytes
+    return text if isinstance(text, str) else str(text, "utf-8")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from .host.files import locked, unwritable, write_whole
 from .host.machine import Host, Unreadable
 from .host.programs import ProgramFailed
 from .model.setting import (
+    CHANGED,
     DRIFTED,
     ERROR,
     OK,
@@ -142,18 +143,28 @@ def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outc
     if not any(setting.state == DRIFTED for setting in before):
         return Outcome(before, changed=False)
     _refuse([problem for problem in (unwritable(host, file.path) for file in files) if problem])
-    journal.remember(host, [(survey.domain.name, setting) for survey in surveys for setting in _to_write(survey)], files,
-                     when or datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"))
+    when = when or datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    journal.remember(host, [(survey.domain.name, setting) for survey in surveys for setting in _to_write(survey)], files, when)
     refusals: dict[tuple[str, str], Exception] = {}
     for survey in surveys:
-        _write(host, survey, refusals)
-    again = _surveyed(replace(transaction, kept=deployment.kept(host)))
-    after = {setting.key: setting for survey in again for setting in _with_files(host, survey)}
-    for survey, problem in ((survey, later.problem) for survey, later in zip(surveys, again) if later.problem):
-        for setting in _with_files(host, survey):
-            refusals.setdefault(setting.key, Refused(f"could not be read back: {problem}"))
-    settings = tuple(_verdict(setting, after.get(setting.key, setting), refusals.get(setting.key)) for setting in before)
-    return Outcome(settings, any(setting.state == "changed" for setting in settings), contents)
+        # what an earlier domain did (a stopped irqbalance, a NIC that was reset) shows only now
+        fresh = _told(_surveyed_domain(transaction, survey.domain))
+        journal.remember(host, [(survey.domain.name, setting) for setting in _to_write(fresh)], (), when)
+        _write(host, fresh, refusals)
+    settings = tuple(_verdicts(host, before, _surveyed(replace(transaction, kept=deployment.kept(host))), refusals))
+    return Outcome(settings, any(setting.state == CHANGED for setting in settings), contents)
+
+
+def _verdicts(host: Host, before: tuple[Setting, ...], surveys: list[Survey], refusals: Mapping[tuple[str, str], Exception]) -> Iterator[Setting]:
+    """Every setting as the host holds it now, and those that were there before and are gone."""
+    known = {setting.key: setting for setting in before}
+    lost = {survey.domain.name: survey.problem for survey in surveys if survey.problem}
+    for survey in surveys:
+        for setting in _with_files(host, _told(survey)):
+            earlier = known.pop(setting.key, None)
+            yield _verdict(earlier, setting, refusals.get(setting.key))
+    for setting in known.values():
+        yield replace(setting, state=ERROR, reason=f"could not be read back: {'; '.join(lost.values()) or 'it is gone'}")
 
 
 def _write(host: Host, survey: Survey, refusals: dict[tuple[str, str], Exception]) -> None:
@@ -183,26 +194,24 @@ def _write_file(host: Host, file: OwnedFile, refusals: dict[tuple[str, str], Exc
             refusals[(file.control, file.path)] = error
 
 
-def _verdict(before: Setting, after: Setting, refusal: Exception | None) -> Setting:
-    if isinstance(refusal, Unsupported):
-        return replace(before, state=UNSUPPORTED, reason=str(refusal))
-    return after_writing(before, after, str(refusal) if refusal else "")
+def _verdict(before: Setting | None, after: Setting, refusal: Exception | None) -> Setting:
+    if isinstance(refusal, Unsupported) and after.state == DRIFTED:
+        return replace(after, state=UNSUPPORTED, reason=str(refusal))
+    drifted = before if before is not None and before.state == DRIFTED else replace(after, state=after.state if after.state == OK else DRIFTED)
+    return after_writing(drifted, after, str(refusal) if refusal else "")
 
 
 def _surveyed(transaction: Transaction) -> list[Survey]:
     """Every domain of the documents in the order of the registry, and the host agent last."""
-    desired = transaction.desired
-    possible = deployment.impossible(transaction.host) == ""
-    surveys = []
-    for name, domain in DOMAINS.items():
-        if name in transaction.documents:
-            survey = _survey(transaction.host, domain, desired[name])
-            kept = transaction.kept.get(name, {}) if deployment.in_force(transaction.host) else {}
-            surveys.append(_with_persistence(transaction.host, survey, kept, possible))
-    if transaction.program is not None:
-        agent = _survey(transaction.host, AGENT, {"all": {"program": transaction.program, "desired": desired}})
-        surveys.append(_with_persistence(transaction.host, agent, {}, possible))
-    return surveys
+    domains = [domain for name, domain in DOMAINS.items() if name in transaction.documents]
+    return [_surveyed_domain(transaction, domain) for domain in (*domains, *([AGENT] if transaction.program is not None else []))]
+
+
+def _surveyed_domain(transaction: Transaction, domain: Domain) -> Survey:
+    host, desired = transaction.host, transaction.desired
+    parts = desired.get(domain.name, {}) if domain is not AGENT else {"all": {"program": transaction.program, "desired": desired}}
+    kept = transaction.kept.get(domain.name, {}) if deployment.in_force(host) else {}
+    return _with_persistence(host, _survey(host, domain, parts), kept, possible=deployment.impossible(host) == "")
 
 
 def _survey(host: Host, domain: Domain, parts: Mapping[str, Mapping[str, Any]]) -> Survey:
@@ -218,7 +227,7 @@ def _survey(host: Host, domain: Domain, parts: Mapping[str, Mapping[str, Any]]) 
     return Survey(domain, spec, state, plan.settings, plan.files)
 
 
-def _with_persistence(host: Host, survey: Survey, kept: Mapping[str, Mapping[str, Any]], possible: bool) -> Survey:
+def _with_persistence(host: Host, survey: Survey, kept: Mapping[str, Mapping[str, Any]], *, possible: bool) -> Survey:
     """The survey judged; for what the agent sets at boot, the persisted value is what its kept specification leads to."""
     if survey.domain.persistence != "agent" or survey.problem:
         return replace(survey, settings=tuple(judged(setting) for setting in survey.settings))

@@ -69,6 +69,6 @@ def test_what_other_modules_return_is_left_alone(run: Run, settings: object) -> 
 
 def test_a_host_cannot_speak_to_the_terminal(run: Run) -> None:
     hostile = "\x1b[2J\r\nok"
-    run.callback.v2_runner_on_ok(run.result(hostile, settings=[{key: hostile for key in SETTING} | {"state": "drifted"}]))
+    run.callback.v2_runner_on_ok(run.result(hostile, settings=[dict.fromkeys(SETTING, hostile) | {"state": "drifted"}]))
     run.callback.v2_runner_on_unreachable(run.result("z", msg=hostile))
     assert len(run.ended()) == 3 and all(line.isprintable() for line in run.ended())

@@ -19,7 +19,12 @@ import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils import runner
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host import deployment
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host import tunables as host_tunables
-from ansible_collections.lowlatency.fleet.plugins.module_utils.host.deployment import DESIRED, ENABLED, PROGRAM, UNIT_FILE
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.deployment import (
+    DESIRED,
+    ENABLED,
+    PROGRAM,
+    UNIT_FILE,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.files import LOCK, SUFFIX, Busy, locked
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.journal import JOURNAL, BrokenJournal
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host, Unreadable
@@ -350,7 +355,7 @@ def test_what_cannot_be_read_stops_a_run_and_is_an_error_of_an_audit(root: Path,
     outcome = runner.audit(begun(root))
     assert named(outcome, "net.ipv4.tcp_sack").state == ERROR
     assert "Input/output error" in named(outcome, "net.ipv4.tcp_sack").reason
-    with pytest.raises(runner.Refused, match="tcp_sack.*Input/output error"):
+    with pytest.raises(runner.Refused, match=r"tcp_sack.*Input/output error"):
         runner.apply(begun(root))
     assert writes.done == []
 
@@ -600,3 +605,19 @@ def test_at_boot_half_of_it_is_better_than_none(root: Path) -> None:
     outcome = runner.apply_what_can(begun(root, documents, program=None))
     assert [(setting.control, setting.name) for setting in outcome.errors] == [("irq_affinity", "all")]
     assert sysctl_path(root, "net.ipv4.tcp_sack").read_text().strip() == "1"
+
+
+def test_what_an_earlier_domain_disturbs_is_set_right_by_the_later_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # as irqbalance, which moves an interrupt between the first reading and its own end
+    write = runner._write
+
+    def disturbing(host: Host, survey: runner.Survey, refusals: dict[tuple[str, str], Exception]) -> None:
+        write(host, survey, refusals)
+        if survey.domain.name == "irq_affinity":
+            sysctl_path(root, "net.ipv4.tcp_dsack").write_text("0\n")
+
+    monkeypatch.setattr(runner, "_write", disturbing)
+    outcome = runner.apply(begun(root))
+    assert not outcome.errors
+    assert sysctl_path(root, "net.ipv4.tcp_dsack").read_text() == "1"
+    assert originals(root)[("tunables", "sysctl.net.ipv4.tcp_dsack", "net.ipv4.tcp_dsack")] == "0"

@@ -33,7 +33,7 @@ def test_a_path_is_a_profile_of_the_site(tmp_path: Path) -> None:
 def test_a_file_that_is_no_profile_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "broken.yml"
     path.write_text(text)
-    with pytest.raises(AnsibleError, match="broken.yml"):
+    with pytest.raises(AnsibleError, match=r"broken\.yml"):
         load(str(path))
 
 

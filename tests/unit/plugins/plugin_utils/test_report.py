@@ -65,7 +65,7 @@ ESCAPES = "\x1b]0;owned\x07\x1b[2J\r\x9b1m\u202e\u2028\x00\x7f"
 
 def test_a_host_cannot_speak_to_the_terminal() -> None:
     for state in STATES:
-        hostile = {key: ESCAPES for key in setting()} | {"state": state}
+        hostile = dict.fromkeys(setting(), ESCAPES) | {"state": state}
         for line in host_lines(ESCAPES, [hostile]):
             assert line.isprintable(), repr(line)
     assert printable(ESCAPES).isprintable() and printable("plain \u00e4") == "plain \u00e4"

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host import links
-from ansible_collections.lowlatency.fleet.plugins.module_utils.host.links import guard, interface_of, management_interfaces
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.links import (
+    guard,
+    interface_of,
+    management_interfaces,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import FixtureMachine
 

@@ -1,0 +1,225 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is said in two places is the same in both: defaults and argument specs, options and documentation, profiles and roles."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.lowlatency.fleet.plugins.action import preflight as preflight_action
+from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model import nic, tunables, units
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.host_plan import NIC_KEYS
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.partition import Intent
+from ansible_collections.lowlatency.fleet.plugins.plugin_utils.report import why
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ROLES = sorted(path.name for path in (REPOSITORY / "roles").iterdir() if path.is_dir())
+PROFILES = sorted(path.stem for path in (REPOSITORY / "profiles").glob("*.yml"))
+PLAYBOOKS = sorted(path.stem for path in (REPOSITORY / "playbooks").glob("*s.yml"))
+
+# What comes from outside of a role: the play, and preflight's result.
+FROM_OUTSIDE = {"lowlatency_profile"}
+# Values of the site that role defaults may read.
+SITE = {"lowlatency_nics", "lowlatency_application_cores", "lowlatency_application_cpulist"}
+
+
+def loaded(name: str) -> Any:
+    return yaml.safe_load((REPOSITORY / name).read_text(encoding="utf-8"))
+
+
+def defaults(role: str) -> dict[str, Any]:
+    return dict(loaded(f"roles/{role}/defaults/main.yml") or {})
+
+
+def described(role: str) -> dict[str, Any]:
+    return dict(loaded(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"] or {})
+
+
+def texts(tree: Any) -> Iterator[Any]:
+    """Every description of an argument spec or of a module's documentation."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            if key in ("description", "short_description") and not isinstance(value, dict):
+                yield from value if isinstance(value, list) else [value]
+            else:
+                yield from texts(value)
+
+
+# --- roles ------------------------------------------------------------------------------------------------------------
+
+
+def test_there_are_roles_and_profiles() -> None:
+    assert {"preflight", "apply", "tcp_tuning"} <= set(ROLES) and {"md_gateway"} <= set(PROFILES)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_default_is_described_and_every_description_has_a_default(role: str) -> None:
+    assert set(described(role)) - FROM_OUTSIDE == set(defaults(role))
+    assert all(name.startswith(f"{role}_") for name in defaults(role))
+    assert all(described(role)[name].get("required") for name in FROM_OUTSIDE & set(described(role)))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_argument_spec_holds_no_value_of_its_own(role: str) -> None:
+    assert [name for name, option in described(role).items() if "default" in option] == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_default_has_the_described_type(role: str) -> None:
+    kinds = {"bool": bool, "int": int, "str": str, "dict": dict, "list": list}
+    for name, value in defaults(role).items():
+        if not (isinstance(value, str) and "{{" in value):
+            assert isinstance(value, kinds[described(role)[name]["type"]]), name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_descriptions_are_text(role: str) -> None:
+    found = list(texts(loaded(f"roles/{role}/meta/argument_specs.yml")))
+    assert found and all(isinstance(text, str) for text in found), "a colon in a description makes it a mapping; quote it"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_s_task_reads_every_variable_and_defines_none(role: str) -> None:
+    task = (REPOSITORY / f"roles/{role}/tasks/main.yml").read_text(encoding="utf-8")
+    used = set(re.findall(rf"\b{role}_\w+", task)) - {f"{role}_result"}
+    assert used == set(defaults(role))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_read_only_what_is_known(role: str) -> None:
+    text = (REPOSITORY / f"roles/{role}/defaults/main.yml").read_text(encoding="utf-8")
+    text = "\n".join(line.split("#")[0] for line in text.splitlines())
+    assert set(re.findall(r"\blowlatency_\w+", text)) <= SITE | FROM_OUTSIDE
+    assert set(re.findall(r"lowlatency_profile, '(\w+)'", text)) <= {role}
+
+
+# --- modules ----------------------------------------------------------------------------------------------------------
+
+
+def as_documented(options: Mapping[str, Any]) -> dict[str, Any]:
+    """An argument spec or the options of a documentation in one form, with everything that is left out said."""
+    return {name: {"type": option.get("type", "str"), "elements": option.get("elements"), "required": bool(option.get("required", False)),
+                   "default": option.get("default"), "choices": option.get("choices"), "aliases": option.get("aliases", []),
+                   "options": as_documented(option.get("options") or option.get("suboptions") or {})}
+            for name, option in options.items()}
+
+
+SPECS = {**{name: domain.options for name, domain in DOMAINS.items()}, "preflight": preflight_action.OPTIONS, "apply": {"documents": {"type": "dict"}}}
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_options_are_documented_as_they_are(name: str) -> None:
+    module = importlib.import_module(f"ansible_collections.lowlatency.fleet.plugins.modules.{name}")
+    documentation = yaml.safe_load(module.DOCUMENTATION)
+    assert documentation["module"] == name
+    assert as_documented(documentation["options"]) == as_documented(SPECS[name])
+    found = [*texts(documentation), *texts(yaml.safe_load(module.RETURN))]
+    assert found and all(isinstance(text, str) for text in found)
+
+
+@pytest.mark.parametrize("name", sorted(DOMAINS))
+def test_every_module_documents_the_same_contract(name: str) -> None:
+    returned = [yaml.safe_load(importlib.import_module(f"ansible_collections.lowlatency.fleet.plugins.modules.{module}").RETURN) for module in (name, "apply")]
+    for settings in (result["settings"]["contains"] for result in returned):
+        settings["control"].pop("sample", None)
+    assert returned[0] == returned[1]
+    assert set(returned[0]["settings"]["contains"]) == {"control", "name", "current", "persisted", "desired", "state", "reason", "needs_reboot"}
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(SPECS) if name not in ("preflight", "apply")])
+def test_examples_are_right(name: str) -> None:
+    module = importlib.import_module(f"ansible_collections.lowlatency.fleet.plugins.modules.{name}")
+    for task in yaml.safe_load(module.EXAMPLES):
+        assert DOMAINS[name].problems(task[f"lowlatency.fleet.{name}"]) == []
+
+
+def test_what_preflight_takes_is_what_the_partition_knows() -> None:
+    assert set(preflight_action.OPTIONS) - {"profile", "sysroot", "all_nics"} == set(Intent.__dataclass_fields__)
+    role = set(defaults("preflight"))
+    assert {f"preflight_{name}" for name in preflight_action.OPTIONS} - {"preflight_profile", "preflight_sysroot"} == role
+    for name, option in preflight_action.OPTIONS.items():
+        if "default" in option and name in Intent.__dataclass_fields__ and name != "nics":
+            assert option["default"] == Intent.__dataclass_fields__[name].default, name
+
+
+# --- profiles ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_profile_names_only_roles_and_what_their_defaults_read(profile: str) -> None:
+    for role, values in loaded(f"profiles/{profile}.yml").items():
+        assert role in ROLES
+        for key in values:
+            assert f"{role}_{key}" in defaults(role), f"{role}: {key}"
+            assert f"lowlatency_profile, '{role}').{key}" in str(defaults(role)[f"{role}_{key}"]), f"{role}_{key} does not read the profile"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_profile_has_all_that_defaults_read_without_an_alternative(profile: str) -> None:
+    said = loaded(f"profiles/{profile}.yml")
+    for role in ROLES:
+        for value in defaults(role).values():
+            match = re.search(r"'(\w+)'\)\.(\w+)(.*)", str(value))
+            if match and "default(" not in match.group(3):
+                assert match.group(2) in said[match.group(1)]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_a_profile_wants_is_right(profile: str) -> None:
+    said = loaded(f"profiles/{profile}.yml")
+    for role in ("kernel_tunables", "tcp_tuning"):
+        assert tunables.problems({"values": said.get(role, {}).get("sysctl", {})}) == []
+    assert nic.problems({"features": said["nic_tuning"]["features"], "nics": []}) == []
+    assert all(isinstance(value, str) for value in said["nic_tuning"]["features"].values()), "quoted, as ethtool says it"
+    assert units.problems(said["noisy_services"]) == []
+    Intent.from_dict({**said["preflight"], "nics": []})
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_two_roles_do_not_speak_of_one_key(profile: str) -> None:
+    said = loaded(f"profiles/{profile}.yml")
+    keys = [tunables.dotted(key) for role in ("kernel_tunables", "tcp_tuning") for key in said.get(role, {}).get("sysctl", {})]
+    assert len(keys) == len(set(keys))
+    assert all(key.startswith("net.") for key in said["tcp_tuning"]["sysctl"])
+    assert not any(key.startswith("net.") for key in said["kernel_tunables"]["sysctl"])
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_it_is_said_why_everything_matters(profile: str) -> None:
+    said = loaded(f"profiles/{profile}.yml")
+    controls = [f"sysctl.{key}" for role in ("kernel_tunables", "tcp_tuning") for key in said.get(role, {}).get("sysctl", {})]
+    controls += [f"net.offload.{name}" for name in said["nic_tuning"]["features"]] + [f"svc.{name}" for name in said["noisy_services"]["removed"]]
+    assert [control for control in controls if not why(control)] == []
+
+
+# --- playbooks --------------------------------------------------------------------------------------------------------
+
+
+def test_there_is_a_playbook_for_every_profile() -> None:
+    named = {play["vars"]["lowlatency_profile"] for name in PLAYBOOKS for play in loaded(f"playbooks/{name}.yml") if "roles" in play or "tasks" in play}
+    assert named == set(PROFILES)
+
+
+def test_the_example_inventory_uses_only_known_keys() -> None:
+    def hosts(group: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        yield group.get("vars") or {}
+        yield from ((variables or {}) for variables in (group.get("hosts") or {}).values())
+        for child in (group.get("children") or {}).values():
+            yield from hosts(child or {})
+
+    known = {name for role in ROLES for name in defaults(role)} | SITE
+    for variables in hosts(loaded("inventories/example/hosts.yml")["all"]):
+        assert {name for name in variables if name.startswith(tuple(f"{role}_" for role in ROLES))} <= known
+        for entry in variables.get("lowlatency_nics", []):
+            assert set(entry) <= set(NIC_KEYS)
+        for name, value in variables.items():
+            if name.endswith("_sysctl_extra"):
+                assert tunables.problems({"values": value}) == []
