@@ -20,7 +20,7 @@ from . import agent, runner
 from .host.deployment import interpreter, kept
 from .host.journal import BrokenJournal
 from .host.machine import Host, Unreadable
-from .model.setting import CHANGED, DRIFTED, Setting, as_dicts, updated_spec
+from .model.setting import CHANGED, DRIFTED, Setting, as_dicts, options_given, updated_spec
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -44,7 +44,7 @@ def run_domain(module: AnsibleModule, name: str) -> None:
         before = kept(Host()).get(name, {}).get(OWN_PART, {})
     except Unreadable as error:
         module.fail_json(msg=str(error))
-    run_documents(module, {name: {OWN_PART: updated_spec(before, module.params)}})
+    run_documents(module, {name: {OWN_PART: updated_spec(before, options_given(module.params))}})
 
 
 def run_documents(module: AnsibleModule, documents: runner.Desired) -> None:

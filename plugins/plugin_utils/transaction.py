@@ -19,6 +19,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import options_given
 
 VARIABLE = "lowlatency_transaction"
 
@@ -56,16 +57,7 @@ def validated(host: str, what: str, options: dict[str, Any], arguments: dict[str
     result = ArgumentSpecValidator(dict(options)).validate(dict(arguments))
     if result.error_messages:
         raise AnsibleActionFail(f"{host}: {what}: {'; '.join(result.error_messages)}")
-    return plain(result.validated_parameters)
-
-
-def plain(value: Any) -> Any:
-    """Plain data without the options that were left out, as the host agent keeps it."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items() if item is not None}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return json.loads(json.dumps(value))
+    return options_given(json.loads(json.dumps(result.validated_parameters)))
 
 
 def is_open(templar: Any, task_vars: dict[str, Any]) -> bool:

@@ -40,7 +40,8 @@ def _record(line: str, number: int) -> dict[str, Any]:
         record = json.loads(line)
     except ValueError as error:
         raise BrokenJournal(f"{JOURNAL} line {number}: {error}; move the file away to go on without its originals") from error
-    if not isinstance(record, dict) or "kind" not in record or not isinstance(record.get("key"), list):
+    key = record.get("key") if isinstance(record, dict) else None
+    if not isinstance(key, list) or not all(isinstance(part, str) for part in key) or "kind" not in record:
         raise BrokenJournal(f"{JOURNAL} line {number}: not a record; move the file away to go on without its originals")
     return record
 

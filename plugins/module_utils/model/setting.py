@@ -107,6 +107,12 @@ class Plan:
     files: tuple[OwnedFile, ...] = ()
 
 
+def options_given(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A specification without the options that were left out; what a user's own mapping holds stays, nulls too."""
+    return {key: [options_given(item) if isinstance(item, dict) else item for item in value] if isinstance(value, list) else value
+            for key, value in spec.items() if value is not None}
+
+
 def merged_spec(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """One specification from those of several parts (roles); raises ``SpecError`` where two disagree."""
     merged: dict[str, Any] = {}
@@ -129,9 +135,16 @@ def _merge_into(target: dict[str, Any], source: dict[str, Any], part: str, path:
             _merge_into(target[key], value, part, here, said_by)
         elif isinstance(value, list) and isinstance(target[key], list):
             _merge_items(target[key], value, part, here, said_by)
-        elif target[key] != value:
+        elif not _same(target[key], value):
             raise SpecError(f"{' '.join(here)}: {_sayer(said_by, here)} wants {target[key]!r}, {part} wants {value!r}; "
                             "let one of them say it")
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values mean the same: ``1`` and ``"1"`` do, ``1`` and ``true`` do not."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return " ".join(str(one).split()) == " ".join(str(other).split())
 
 
 def _merge_items(target: list[Any], items: list[Any], part: str, path: tuple[str, ...], said_by: dict[tuple[str, ...], str]) -> None:
@@ -154,7 +167,7 @@ def updated_spec(kept: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, A
         elif isinstance(value, list) and isinstance(before, list):
             named = {_item_name(item) for item in value}
             updated[key] = [item for item in before if _item_name(item) not in named] + value
-        elif value is not None:
+        else:
             updated[key] = value
     return updated
 

@@ -82,5 +82,3 @@ def test_wrong_arguments_name_host_and_domain(arguments: dict[str, object], word
         transaction.validated("h", "ethtool", DOMAINS["ethtool"].options, arguments)
 
 
-def test_plain_data_has_no_options_left_out_and_only_text_keys() -> None:
-    assert transaction.plain({"a": None, 1: (1, {"b": None, "c": "d"})}) == {"1": [1, {"c": "d"}]}

@@ -22,9 +22,11 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting imp
     judged,
     judged_live,
     merged_spec,
+    options_given,
     unsupported,
     updated_spec,
 )
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.tunables import problems
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,10 +141,26 @@ def test_a_nic_that_comes_again_replaces_itself() -> None:
 
 
 def test_what_a_task_leaves_out_stays() -> None:
-    assert updated_spec({"isolated": "4-7"}, {"isolated": None, "housekeeping": "0-3"}) == {"isolated": "4-7", "housekeeping": "0-3"}
+    assert updated_spec({"isolated": "4-7"}, options_given({"isolated": None, "housekeeping": "0-3"})) == {"isolated": "4-7", "housekeeping": "0-3"}
 
 
 @given(SPECS)
 def test_saying_the_same_again_changes_nothing(spec: dict[str, Any]) -> None:
     once = updated_spec({}, spec)
     assert updated_spec(once, spec) == once
+
+
+def test_options_left_out_go_and_nulls_of_the_user_stay() -> None:
+    assert options_given({"nics": [{"interface": "eth0", "pci": None}], "mac": None, "values": {"vm.swappiness": None}}) == {
+        "nics": [{"interface": "eth0"}], "values": {"vm.swappiness": None}}
+    assert problems(options_given({"values": {"vm.swappiness": None}}))
+
+
+@pytest.mark.parametrize(("one", "other", "same"), [(1, "1", True), ("4096  8192 1", "4096 8192 1", True), (1, True, False), (0, False, False), (1, 2, False)])
+def test_two_parts_agree_by_meaning(one: object, other: object, same: bool) -> None:
+    parts = {"a": {"values": {"key": one}}, "b": {"values": {"key": other}}}
+    if same:
+        assert merged_spec(parts) == {"values": {"key": one}}
+    else:
+        with pytest.raises(SpecError, match="a wants"):
+            merged_spec(parts)
