@@ -16,15 +16,8 @@ description:
   - In the host-role playbooks the documents are those that the roles joined to the transaction; they are not given by hand.
 author:
   - contributors to lowlatency.fleet (@lowlatency-fleet)
-attributes:
-  check_mode:
-    description: Can run in C(check_mode) and return what would change, without changing the host.
-    support: full
-  diff_mode:
-    description: Returns what has changed (or would change) in C(diff) mode.
-    support: full
-requirements:
-  - Python 3.9 or later on the host
+extends_documentation_fragment:
+  - lowlatency.fleet.contract
 options:
   documents:
     description:

@@ -18,15 +18,8 @@ description:
   - In a host-role playbook (where C(lowlatency_transaction) is true) the task only joins the transaction that the apply role runs.
 author:
   - contributors to lowlatency.fleet (@lowlatency-fleet)
-attributes:
-  check_mode:
-    description: Can run in C(check_mode) and return what would change, without changing the host.
-    support: full
-  diff_mode:
-    description: Returns what has changed (or would change) in C(diff) mode.
-    support: full
-requirements:
-  - Python 3.9 or later on the host
+extends_documentation_fragment:
+  - lowlatency.fleet.contract
 options:
   features:
     description:

@@ -37,11 +37,11 @@ def records(host: Host) -> list[dict[str, Any]]:
 
 def _record(line: str, number: int) -> dict[str, Any]:
     try:
-        record = json.loads(line)
+        record: dict[str, Any] = json.loads(line)
     except ValueError as error:
         raise BrokenJournal(f"{JOURNAL} line {number}: {error}; move the file away to go on without its originals") from error
-    key = record.get("key") if isinstance(record, dict) else None
-    if not isinstance(key, list) or not all(isinstance(part, str) for part in key) or "kind" not in record:
+    key = record.get("key") if isinstance(record, dict) and "kind" in record else None
+    if not isinstance(key, list) or not all(isinstance(part, str) for part in key):
         raise BrokenJournal(f"{JOURNAL} line {number}: not a record; move the file away to go on without its originals")
     return record
 
