@@ -23,7 +23,7 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # Install Debian packages: as root, or by sudo; otherwise name them with the command and stop.
 install_packages() {
-    local command="apt-get install -y --no-install-recommends $*" as=()
+    local command="apt-get install -y --no-install-recommends $*" as=() log
     command -v apt-get >/dev/null || die "these packages are missing (Debian names): $*"
     if [ "$(id -u)" -ne 0 ]; then
         if ! sudo -n true 2>/dev/null && ! { [ -t 0 ] && command -v sudo >/dev/null; }; then
@@ -35,7 +35,7 @@ install_packages() {
     # A third-party source that is out of reach must not stop the set-up: the installation is the judge.
     "${as[@]}" apt-get -qq update </dev/null || true
     # shellcheck disable=SC2086
-    "${as[@]}" env DEBIAN_FRONTEND=noninteractive $command -qq </dev/null || die "this command failed: $command"
+    log=$("${as[@]}" env DEBIAN_FRONTEND=noninteractive $command -qq </dev/null 2>&1) || die "this command failed: $command"$'\n'"$log"
 }
 
 # need COMMAND:PACKAGE...: every command is there, or its package is installed.

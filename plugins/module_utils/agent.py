@@ -18,7 +18,7 @@ from . import runner
 from .host.deployment import kept
 from .host.journal import BrokenJournal
 from .host.machine import Host, Unreadable
-from .model.setting import DRIFTED, ERROR, OK, UNSUPPORTED, as_dicts
+from .model.setting import CHANGED, DRIFTED, ERROR, OK, UNSUPPORTED, Setting, as_dicts
 
 RIGHT, WRONG, UNKNOWN = 0, 1, 2
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         outcome = _outcome(options.command)
     except (runner.Refused, Unreadable, BrokenJournal, OSError) as error:
-        print(f"lowlatency: {error}", file=sys.stderr)
+        sys.stderr.write(f"lowlatency: {error}\n")
         return UNKNOWN
     _print(outcome, as_json=options.json, everything=options.command == "status")
     return exit_code(outcome)
@@ -60,12 +60,15 @@ def _outcome(command: str) -> runner.Outcome:
 
 
 def _print(outcome: runner.Outcome, *, as_json: bool, everything: bool) -> None:
+    shown = [setting for setting in outcome.settings if everything or setting.state not in (OK, UNSUPPORTED)]
+    counts = {state: sum(setting.state == state for setting in outcome.settings) for state in (OK, CHANGED, DRIFTED, UNSUPPORTED, ERROR)}
     if as_json:
-        print(json.dumps(as_dicts(outcome.settings), indent=1))
-        return
-    for setting in outcome.settings:
-        if everything or setting.state not in (OK, UNSUPPORTED):
-            print(f"{setting.state:<11} {setting.control} {setting.name}: is {setting.current}, after boot {setting.persisted}, "
-                  f"wanted {setting.desired}{'  (' + setting.reason + ')' if setting.reason else ''}")
-    counts = {state: sum(setting.state == state for setting in outcome.settings) for state in (OK, "changed", DRIFTED, UNSUPPORTED, ERROR)}
-    print(", ".join(f"{count} {state}" for state, count in counts.items() if count))
+        text = json.dumps(as_dicts(outcome.settings), indent=1)
+    else:
+        text = "\n".join([*map(_line, shown), ", ".join(f"{count} {state}" for state, count in counts.items() if count)])
+    sys.stdout.write(text + "\n")
+
+
+def _line(setting: Setting) -> str:
+    return (f"{setting.state:<11} {setting.control} {setting.name}: is {setting.current}, after boot {setting.persisted}, "
+            f"wanted {setting.desired}{'  (' + setting.reason + ')' if setting.reason else ''}")

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -113,7 +112,7 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
             inventory = Path(folder) / f"hosts-{number}.json"
             inventory.write_text(json.dumps(inventory_of(number, interface)), encoding="utf-8")
             for what, command in commands.items():
-                costs = [run([*command, "-i", str(inventory)], environment(what, options.forks, folder)) for _ in range(options.repeat)]
+                costs = [run([*command, "-i", str(inventory)], environment(what, options.forks, folder)) for _round in range(options.repeat)]
                 yield told(Row(number, what, median(costs)))
 
 
@@ -187,7 +186,7 @@ def run(command: Sequence[str], variables: dict[str, str]) -> Cost:
     with tempfile.TemporaryFile() as output:
         start = time.monotonic()
         process = subprocess.Popen(command, cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
+        _pid, status, usage = os.wait4(process.pid, 0)
         wall = time.monotonic() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:

@@ -53,7 +53,7 @@ def _nic_state(host: Host, nic: Mapping[str, Any], protected: Mapping[str, str],
 
 def write_feature(host: Host, state: EthtoolState, setting: Setting) -> None:
     """Switch one feature of one NIC; raises ``OSError``. The caller reads back: the kernel may accept and not obey."""
-    interface, _, name = setting.name.rpartition(".")
+    interface, _dot, name = setting.name.rpartition(".")
     nic = next(nic for nic in state.nics if nic.interface == interface)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
         names = list(_feature_names(link, interface))

@@ -113,7 +113,7 @@ def _os_release(host: Host) -> dict[str, str]:
     """os-release(5)."""
     text = _text(host, "/etc/os-release") or _text(host, "/usr/lib/os-release")
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.lstrip().startswith("#"))
-    return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs}
+    return {name.strip(): value.strip().strip("\"'") for name, _equals, value in pairs}
 
 
 def _family(release: dict[str, str]) -> str:

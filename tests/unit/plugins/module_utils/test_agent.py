@@ -169,7 +169,8 @@ def test_it_judges_a_machine_alone(zipapp: Path, root: Path, tmp_path: Path, ver
              "agent.Host = lambda: Host(sys.argv[2]); agent.os.geteuid = lambda: 0; sys.exit(agent.main(sys.argv[3:]))")
 
     def code(command: str) -> int:
-        done = subprocess.run([interpreter, "-I", "-c", start, str(zipapp), str(root), command], cwd=tmp_path, capture_output=True, text=True, check=False, env={})
+        done = subprocess.run([interpreter, "-I", "-c", start, str(zipapp), str(root), command], cwd=tmp_path,
+                              capture_output=True, text=True, check=False, env={})
         assert done.stderr == ""
         return done.returncode
 

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 
 def setting(state: str = "drifted", **more: Any) -> dict[str, Any]:
-    return {"control": "sysctl.net.ipv4.tcp_sack", "name": "net.ipv4.tcp_sack", "desired": "1", "current": "0", "persisted": "0", "state": state, "reason": "", **more}
+    return {"control": "sysctl.net.ipv4.tcp_sack", "name": "net.ipv4.tcp_sack", "desired": "1", "current": "0", "persisted": "0",
+            "state": state, "reason": "", **more}
 
 
 def test_a_whole_host() -> None:

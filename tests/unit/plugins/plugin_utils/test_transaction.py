@@ -75,10 +75,9 @@ def test_arguments_are_validated_as_the_module_would() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({}, "nics"), ({"nics": [{}]}, "interface, pci, mac"), ({"nics": [], "featurs": {}}, "featurs"), ({"nics": [{"interface": "e", "management": "maybe"}]}, "management")],
+    [({}, "nics"), ({"nics": [{}]}, "interface, pci, mac"), ({"nics": [], "featurs": {}}, "featurs"),
+     ({"nics": [{"interface": "e", "management": "maybe"}]}, "management")],
 )
 def test_wrong_arguments_name_host_and_domain(arguments: dict[str, object], words: str) -> None:
     with pytest.raises(AnsibleActionFail, match=f"h: ethtool: .*{words}"):
         transaction.validated("h", "ethtool", DOMAINS["ethtool"].options, arguments)
-
-

@@ -240,7 +240,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "folder": lambda path: path.mkdir(),
     "dangling": lambda path: path.symlink_to("/nowhere/at/all"),
     "loop": lambda path: path.symlink_to(path.name),
-    "pipe": lambda path: os.mkfifo(path),
+    "pipe": os.mkfifo,
 }
 DAMAGED = [
     f"{CPU}/online", f"{CPU}/possible", f"{CPU}/cpu0/topology/core_cpus_list", f"{CPU}/cpu0/topology/package_cpus_list",

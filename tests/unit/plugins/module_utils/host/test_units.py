@@ -68,8 +68,10 @@ def test_what_a_program_says() -> None:
     assert output_of("sh", "-c", "echo $LC_ALL; cat") == "C\n", "in the C locale, with nothing to read"
 
 
-@pytest.mark.parametrize(("command", "words"), [(["no-such-program"], "no-such-program"), (["sh", "-c", "echo last words >&2; exit 4"], "exit code 4: last words"),
-                                                (["sh", "-c", "echo on stdout; exit 4"], "exit code 4: on stdout")])
+@pytest.mark.parametrize(("command", "words"), [
+    (["no-such-program"], "no-such-program"),
+    (["sh", "-c", "echo last words >&2; exit 4"], "exit code 4: last words"),
+    (["sh", "-c", "echo on stdout; exit 4"], "exit code 4: on stdout")])
 def test_a_program_that_fails(command: list[str], words: str) -> None:
     with pytest.raises(ProgramFailed, match=words):
         output_of(*command)

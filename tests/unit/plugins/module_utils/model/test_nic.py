@@ -178,5 +178,5 @@ def test_how_a_nic_is_named(entry: dict[str, str], name: str) -> None:
 
 def test_an_interface_name_with_a_dot_keeps_its_feature_apart() -> None:
     settings = plan(nic({"rx-gro": ON}, interface="eth0.7"), {"nics": [{"interface": "eth0.7"}], "features": {"gro": "off"}}).settings
-    interface, _, feature = settings[0].name.rpartition(".")
+    interface, _dot, feature = settings[0].name.rpartition(".")
     assert (interface, feature) == ("eth0.7", "gro")
