@@ -10,6 +10,8 @@ from typing import Any
 
 STATES = ("ok", "changed", "drifted", "unsupported", "error")
 
+LABELS = {"drifted": "drifted", "changed": "set", "error": "error"}
+
 # Why a control matters, by the longest beginning of its id that is listed.
 WHY = {
     "agent": "the host agent sets at boot what Linux has no file for",
@@ -72,7 +74,7 @@ def host_lines(host: str, settings: list[Mapping[str, Any]]) -> Iterator[str]:
     for state in ("drifted", "changed", "error"):
         for setting in settings:
             if setting.get("state") == state:
-                yield f"  {state:<8} {sentence(setting)}"
+                yield f"  {LABELS[state]:<8} {sentence(setting)}"
     absent: dict[str, list[str]] = {}
     for setting in settings:
         if setting.get("state") == "unsupported":

@@ -36,9 +36,9 @@ def test_a_whole_host() -> None:
         setting(),
     ]))
     assert lines[0] == "md01: 1 ok, 1 changed, 1 drifted, 2 unsupported, 1 error"
-    assert [line.split()[0] for line in lines[1:]] == ["drifted", "changed", "error", "not"]
+    assert [line.split()[0] for line in lines[1:]] == ["drifted", "set", "error", "not"]
     assert lines[1] == "  drifted  net.ipv4.tcp_sack is 0, wanted 1 (without SACK a lost tail waits for the retransmission timer)"
-    assert lines[2] == "  changed  net.ipv4.tcp_sack is now 1"
+    assert lines[2] == "  set      net.ipv4.tcp_sack is now 1"
     assert lines[3] == "  error    sysctl.net.ipv4.tcp_sack net.ipv4.tcp_sack: could not be read: EIO"
     assert lines[4] == "  not here no such key: a, b"
 
