@@ -70,5 +70,5 @@ def _print(outcome: runner.Outcome, *, as_json: bool, everything: bool) -> None:
 
 
 def _line(setting: Setting) -> str:
-    return (f"{setting.state:<11} {setting.control} {setting.name}: is {setting.current}, after boot {setting.persisted}, "
+    return (f"{setting.state:<11} {setting.subject}: is {setting.current}, after boot {setting.persisted}, "
             f"wanted {setting.desired}{'  (' + setting.reason + ')' if setting.reason else ''}")

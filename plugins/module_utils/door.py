@@ -60,7 +60,7 @@ def run_documents(module: AnsibleModule, documents: runner.Desired) -> None:
     if module._diff:  # pylint: disable=protected-access
         result["diff"] = differences(outcome)
     if outcome.errors and not module.check_mode:
-        module.fail_json(msg="; ".join(f"{setting.control} {setting.name}: {setting.reason}" for setting in outcome.errors), **result)
+        module.fail_json(msg="; ".join(f"{setting.subject}: {setting.reason}" for setting in outcome.errors), **result)
     module.exit_json(**result)
 
 
@@ -78,7 +78,7 @@ def differences(outcome: runner.Outcome) -> list[dict[str, str]]:
 
 
 def _line(setting: Setting, live: str | None, persisted: str | None) -> str:
-    return f"{setting.control} {setting.name} = {live}, {persisted}\n"
+    return f"{setting.subject} = {live}, {persisted}\n"
 
 
 def _text(content: bytes | None) -> str:

@@ -124,7 +124,7 @@ def apply(transaction: Transaction, when: str = "") -> Outcome:
     with locked(transaction.host):
         surveys = _surveyed(transaction)
         _refuse([survey.problem for survey in surveys if survey.problem])
-        _refuse([f"{setting.control} {setting.name}: {setting.reason}" for survey in surveys for setting in survey.settings
+        _refuse([f"{setting.subject}: {setting.reason}" for survey in surveys for setting in survey.settings
                  if setting.state == ERROR])
         return _applied(transaction, surveys, when)
 

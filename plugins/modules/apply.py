@@ -41,7 +41,7 @@ settings:
     control:
       description: Stable id of the kind of setting.
       type: str
-      sample: sysctl.net.ipv4.tcp_sack
+      sample: net.ipv4.tcp_sack
     name:
       description: The instance, such as an interface, an interrupt, a key or a file.
       type: str

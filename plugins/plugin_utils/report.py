@@ -26,32 +26,32 @@ WHY = {
     "svc": "it moves interrupts or pages, or wakes up now and then",
     "svc.irqbalance": "irqbalance moves interrupts behind the plan",
     "sysctl.file": "sysctl values that are in no file are gone after a boot",
-    "sysctl.kernel.hung_task_timeout_secs": "the check for hung tasks wakes up now and then",
-    "sysctl.kernel.nmi_watchdog": "the watchdog interrupts every CPU and takes a performance counter",
-    "sysctl.kernel.numa_balancing": "page migration stalls the thread that touches the page",
-    "sysctl.kernel.timer_migration": "timers fire on the CPU they were set on",
-    "sysctl.net.core.busy": "a busy-polled socket does not wait for the interrupt",
-    "sysctl.net.core.netdev_max_backlog": "a short queue drops packets in a burst",
-    "sysctl.net.core.rmem_max": "an application may not ask for more receive buffer than this",
-    "sysctl.net.core.wmem_max": "an application may not ask for more send buffer than this",
-    "sysctl.net.ipv4.tcp_autocorking": "the kernel holds small writes back, TCP_NODELAY or not",
-    "sysctl.net.ipv4.tcp_congestion_control": "how fast a long path recovers and fills",
-    "sysctl.net.ipv4.tcp_dsack": "without duplicate reports a sender cannot undo a needless slow-down",
-    "sysctl.net.ipv4.tcp_keepalive": "how soon a silent peer is found dead",
-    "sysctl.net.ipv4.tcp_mtu_probing": "a path that silently drops large packets stalls the connection",
-    "sysctl.net.ipv4.tcp_no_metrics_save": "old metrics of a destination slow a new connection down",
-    "sysctl.net.ipv4.tcp_notsent_lowat": "data that waits unsent in the kernel can no longer be overtaken",
-    "sysctl.net.ipv4.tcp_retries2": "how long a peer cut with data in flight goes unnoticed",
-    "sysctl.net.ipv4.tcp_rmem": "the receive window is bounded by it",
-    "sysctl.net.ipv4.tcp_sack": "without SACK a lost tail waits for the retransmission timer",
-    "sysctl.net.ipv4.tcp_slow_start_after_idle": "after a pause the window starts small again",
-    "sysctl.net.ipv4.tcp_timestamps": "round trips are measured by them, and tcp_tw_reuse needs them",
-    "sysctl.net.ipv4.tcp_tw_reuse": "rapid reconnects run out of ports",
-    "sysctl.net.ipv4.tcp_window_scaling": "without it no window is larger than 64 KiB",
-    "sysctl.net.ipv4.tcp_wmem": "the send window is bounded by it",
-    "sysctl.vm.stat_interval": "statistics are gathered on every CPU at this interval",
-    "sysctl.vm.swappiness": "swapping stalls the thread that touches the page",
-    "sysctl.vm.zone_reclaim_mode": "reclaim on the own node stalls allocations",
+    "kernel.hung_task_timeout_secs": "the check for hung tasks wakes up now and then",
+    "kernel.nmi_watchdog": "the watchdog interrupts every CPU and takes a performance counter",
+    "kernel.numa_balancing": "page migration stalls the thread that touches the page",
+    "kernel.timer_migration": "timers fire on the CPU they were set on",
+    "net.core.busy": "a busy-polled socket does not wait for the interrupt",
+    "net.core.netdev_max_backlog": "a short queue drops packets in a burst",
+    "net.core.rmem_max": "an application may not ask for more receive buffer than this",
+    "net.core.wmem_max": "an application may not ask for more send buffer than this",
+    "net.ipv4.tcp_autocorking": "the kernel holds small writes back, TCP_NODELAY or not",
+    "net.ipv4.tcp_congestion_control": "how fast a long path recovers and fills",
+    "net.ipv4.tcp_dsack": "without duplicate reports a sender cannot undo a needless slow-down",
+    "net.ipv4.tcp_keepalive": "how soon a silent peer is found dead",
+    "net.ipv4.tcp_mtu_probing": "a path that silently drops large packets stalls the connection",
+    "net.ipv4.tcp_no_metrics_save": "old metrics of a destination slow a new connection down",
+    "net.ipv4.tcp_notsent_lowat": "data that waits unsent in the kernel can no longer be overtaken",
+    "net.ipv4.tcp_retries2": "how long a peer cut with data in flight goes unnoticed",
+    "net.ipv4.tcp_rmem": "the receive window is bounded by it",
+    "net.ipv4.tcp_sack": "without SACK a lost tail waits for the retransmission timer",
+    "net.ipv4.tcp_slow_start_after_idle": "after a pause the window starts small again",
+    "net.ipv4.tcp_timestamps": "round trips are measured by them, and tcp_tw_reuse needs them",
+    "net.ipv4.tcp_tw_reuse": "rapid reconnects run out of ports",
+    "net.ipv4.tcp_window_scaling": "without it no window is larger than 64 KiB",
+    "net.ipv4.tcp_wmem": "the send window is bounded by it",
+    "vm.stat_interval": "statistics are gathered on every CPU at this interval",
+    "vm.swappiness": "swapping stalls the thread that touches the page",
+    "vm.zone_reclaim_mode": "reclaim on the own node stalls allocations",
 }
 
 
@@ -87,7 +87,8 @@ def sentence(setting: Mapping[str, Any]) -> str:
     """One setting in plain words."""
     name, current, desired, persisted = (setting.get(key) for key in ("name", "current", "desired", "persisted"))
     if setting.get("state") == "error":
-        return printable(f"{setting.get('control')} {name}: {setting.get('reason')}")
+        kind = "" if setting.get("control") == name else f" ({setting.get('control')})"
+        return printable(f"{name}: {setting.get('reason')}{kind}")
     if setting.get("state") == "changed":
         text = f"{name} is now {desired}"
     elif str(name).startswith("/"):

@@ -195,7 +195,7 @@ def test_two_roles_do_not_speak_of_one_key(profile: str) -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_it_is_said_why_everything_matters(profile: str) -> None:
     said = loaded(f"profiles/{profile}.yml")
-    controls = [f"sysctl.{key}" for role in ("kernel_tunables", "tcp_tuning") for key in said.get(role, {}).get("sysctl", {})]
+    controls = [key for role in ("kernel_tunables", "tcp_tuning") for key in said.get(role, {}).get("sysctl", {})]
     controls += [f"net.offload.{name}" for name in said["nic_tuning"]["features"]] + [f"svc.{name}" for name in said["noisy_services"]["removed"]]
     assert [control for control in controls if not why(control)] == []
 

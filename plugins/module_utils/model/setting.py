@@ -49,6 +49,11 @@ class Setting:
         return (self.control, self.name)
 
     @property
+    def subject(self) -> str:
+        """The setting in words, for messages: kind and instance, once where they are the same."""
+        return self.name if self.control == self.name else f"{self.control} {self.name}"
+
+    @property
     def live_drift(self) -> bool:
         """Whether the live value has to be written."""
         return self.state == DRIFTED and self.current != self.desired

@@ -197,21 +197,20 @@ def plan(state: TunablesState, spec: Mapping[str, Any]) -> Plan:
 
 def _setting(key: str, desired: str, state: TunablesState, boot: Mapping[str, tuple[str, str]]) -> Setting:
     tunable = state.live[key]
-    name = f"sysctl.{key}"
     if state.container and machine_wide(key):
-        return unsupported(name, key, desired, f"belongs to the machine, not to this container ({state.container})")
+        return unsupported(key, key, desired, f"belongs to the machine, not to this container ({state.container})")
     if tunable.unreadable:
-        return Setting(name, key, desired, state=ERROR, reason=f"could not be read: {tunable.unreadable}")
+        return Setting(key, key, desired, state=ERROR, reason=f"could not be read: {tunable.unreadable}")
     if tunable.current is None:
-        return unsupported(name, key, desired, "this kernel has no such key here")
+        return unsupported(key, key, desired, "this kernel has no such key here")
     current = normalised(tunable.current)
     if current != desired and not tunable.writable:
-        return unsupported(name, key, desired, "read-only on this kernel or in this namespace", current)
+        return unsupported(key, key, desired, "read-only on this kernel or in this namespace", current)
     if key == CONGESTION_CONTROL and desired not in state.algorithms:
-        return unsupported(name, key, desired, "this kernel has no such congestion control algorithm, nor a module for it", current)
+        return unsupported(key, key, desired, "this kernel has no such congestion control algorithm, nor a module for it", current)
     persisted, where = boot.get(key, (None, ""))
     lost = where != OWNED_FILE and persisted not in (None, desired) and key in _own(state)
-    return Setting(name, key, desired, current, persisted, reason=f"{where} is read later and wins; remove the key there" if lost else "")
+    return Setting(key, key, desired, current, persisted, reason=f"{where} is read later and wins; remove the key there" if lost else "")
 
 
 def _own(state: TunablesState) -> dict[str, str]:

@@ -53,7 +53,7 @@ def test_the_last_word_on_a_setting_counts(run: Run) -> None:
 
 def test_a_failed_module_s_settings_are_shown_too(run: Run) -> None:
     run.callback.v2_runner_on_failed(run.result("a", msg="c n: refused", settings=[{**SETTING, "state": "error", "reason": "refused"}]))
-    assert run.ended() == ["a: 1 error", "  error    c n: refused", "a: failed: c n: refused"]
+    assert run.ended() == ["a: 1 error", "  error    n: refused (c)", "a: failed: c n: refused"]
 
 
 def test_a_failure_that_is_ignored_is_none(run: Run) -> None:

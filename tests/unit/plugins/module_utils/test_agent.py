@@ -64,7 +64,7 @@ def test_drifted_is_1_and_named(root: Path, capsys: pytest.CaptureFixture[str]) 
     assert agent.main(["verify"]) == 1
     assert tree(root) == before
     out = capsys.readouterr().out
-    assert "sysctl.vm.swappiness vm.swappiness: is 60, after boot 10, wanted 10" in out and "tcp_sack" not in out
+    assert "vm.swappiness: is 60, after boot 10, wanted 10" in out and "tcp_sack" not in out
 
 
 def test_status_shows_all(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -223,7 +223,7 @@ def test_the_originals_are_on_disk_before_the_first_write(root: Path, writes: Wr
     runner.apply(begun(root))
     assert len(seen) == len(writes.done) and set(seen) == {len(journal(root))} and seen[0] > 0
     known = originals(root)
-    assert known["tunables", "sysctl.net.ipv4.tcp_sack", "net.ipv4.tcp_sack"] == "0"
+    assert known["tunables", "net.ipv4.tcp_sack", "net.ipv4.tcp_sack"] == "0"
     assert known["irq_affinity", "irq.nic_affinity", "eth0-TxRx-1"] == "7"
     assert known["irq_affinity", "irq.default_affinity", "default_smp_affinity"] == "0-7"
     assert known[OWNED_FILE,] is None and known[PROGRAM,] is None and known[DESIRED,] is None
@@ -270,8 +270,8 @@ def test_the_first_original_counts(root: Path) -> None:
     runner.apply(begun(root), when="third")
     known = originals(root)
     assert len(known) == len(journal(root)), "one record a thing"
-    assert known["tunables", "sysctl.net.ipv4.tcp_sack", "net.ipv4.tcp_sack"] == "0"
-    assert known["tunables", "sysctl.vm.swappiness", "vm.swappiness"] == "60"
+    assert known["tunables", "net.ipv4.tcp_sack", "net.ipv4.tcp_sack"] == "0"
+    assert known["tunables", "vm.swappiness", "vm.swappiness"] == "60"
     record = next(record for record in journal(root) if record["key"] == [OWNED_FILE])
     assert base64.b64decode(record["original"]) == b"# before us\n\xff\n"
     assert (record["mode"], record["when"]) == (0o640, "first")
@@ -282,11 +282,11 @@ def test_the_first_original_counts(root: Path) -> None:
 def test_a_last_line_cut_short_is_no_record(root: Path) -> None:
     runner.apply(begun(root))
     whole = (root / JOURNAL[1:]).read_bytes()
-    (root / JOURNAL[1:]).write_bytes(whole + b'{"kind": "setting", "key": ["tunables", "sysctl.net.ipv4.tcp_d')
+    (root / JOURNAL[1:]).write_bytes(whole + b'{"kind": "setting", "key": ["tunables", "net.ipv4.tcp_d')
     outcome = runner.apply(begun(root, asked(tcp_dsack=0)))
     assert outcome.errors == []
     assert (root / JOURNAL[1:]).read_bytes().startswith(whole)
-    assert originals(root)["tunables", "sysctl.net.ipv4.tcp_dsack", "net.ipv4.tcp_dsack"] == "1"
+    assert originals(root)["tunables", "net.ipv4.tcp_dsack", "net.ipv4.tcp_dsack"] == "1"
 
 
 @pytest.mark.parametrize("line", ["{broken", "[]", '"text"', '{"kind": "file"}', '{"kind": "file", "key": 5}', ""])
@@ -551,7 +551,7 @@ def test_a_part_alone_keeps_the_others(root: Path) -> None:
     again = copy.deepcopy(TCP_PART)
     again["values"]["net.ipv4.tcp_sack"] = 0
     outcome = runner.apply(begun(root, {"tunables": {"tcp_tuning": again}}))
-    assert keys(outcome, CHANGED) == {("sysctl.net.ipv4.tcp_sack", "net.ipv4.tcp_sack"), ("sysctl.file", OWNED_FILE), ("agent.desired", DESIRED)}
+    assert keys(outcome, CHANGED) == {("net.ipv4.tcp_sack", "net.ipv4.tcp_sack"), ("sysctl.file", OWNED_FILE), ("agent.desired", DESIRED)}
     assert json.loads((root / DESIRED[1:]).read_text())["desired"] == {**WANTED, "tunables": {"kernel_tunables": KERNEL_PART, "tcp_tuning": again}}
     held = assignments((root / OWNED_FILE[1:]).read_text())
     assert held["net.ipv4.tcp_sack"] == "0" and held["vm.swappiness"] == "10"
@@ -620,4 +620,4 @@ def test_what_an_earlier_domain_disturbs_is_set_right_by_the_later_one(root: Pat
     outcome = runner.apply(begun(root))
     assert not outcome.errors
     assert sysctl_path(root, "net.ipv4.tcp_dsack").read_text() == "1"
-    assert originals(root)[("tunables", "sysctl.net.ipv4.tcp_dsack", "net.ipv4.tcp_dsack")] == "0"
+    assert originals(root)[("tunables", "net.ipv4.tcp_dsack", "net.ipv4.tcp_dsack")] == "0"

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 
 def setting(state: str = "drifted", **more: Any) -> dict[str, Any]:
-    return {"control": "sysctl.net.ipv4.tcp_sack", "name": "net.ipv4.tcp_sack", "desired": "1", "current": "0", "persisted": "0",
+    return {"control": "net.ipv4.tcp_sack", "name": "net.ipv4.tcp_sack", "desired": "1", "current": "0", "persisted": "0",
             "state": state, "reason": "", **more}
 
 
@@ -39,7 +39,7 @@ def test_a_whole_host() -> None:
     assert [line.split()[0] for line in lines[1:]] == ["drifted", "set", "error", "not"]
     assert lines[1] == "  drifted  net.ipv4.tcp_sack is 0, wanted 1 (without SACK a lost tail waits for the retransmission timer)"
     assert lines[2] == "  set      net.ipv4.tcp_sack is now 1"
-    assert lines[3] == "  error    sysctl.net.ipv4.tcp_sack net.ipv4.tcp_sack: could not be read: EIO"
+    assert lines[3] == "  error    net.ipv4.tcp_sack: could not be read: EIO"
     assert lines[4] == "  not here no such key: a, b"
 
 
@@ -87,5 +87,5 @@ def test_all_states_are_counted_in_order() -> None:
 
 def test_the_longest_beginning_says_why() -> None:
     assert why("svc.irqbalance") == WHY["svc.irqbalance"] != why("svc.numad") == WHY["svc"]
-    assert why("sysctl.net.ipv4.tcp_keepalive_intvl") == WHY["sysctl.net.ipv4.tcp_keepalive"]
+    assert why("net.ipv4.tcp_keepalive_intvl") == WHY["net.ipv4.tcp_keepalive"]
     assert why("nothing.known") == ""
