@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Every target does the set-up that it needs. The scripts do the work and can be run by themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit install importer molecule test demo demo-down audit bench clean
+.PHONY: help setup lint sanity unit install importer molecule test demo demo-down audit bench lab lab-down clean
 .NOTPARALLEL:
 
 help: ## show these lines
@@ -45,6 +45,12 @@ audit: ## audit this very machine, as any user: changes nothing
 
 bench: setup ## what an audit costs, beside the same settings in hand-written tasks
 	@scripts/bench
+
+lab: ## two hosts with real kernels, two NUMA nodes and igb NICs under QEMU (molecule/vm/README.md)
+	@scripts/lab up
+
+lab-down: ## end the lab, its disks are forgotten
+	@scripts/lab down
 
 clean: ## remove everything that these targets made, but for the images in the user's cache
 	@scripts/clean
