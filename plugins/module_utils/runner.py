@@ -144,7 +144,10 @@ def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outc
         return Outcome(before, changed=False)
     _refuse([problem for problem in (unwritable(host, file.path) for file in files) if problem])
     when = when or datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    journal.remember(host, [(survey.domain.name, setting) for survey in surveys for setting in _to_write(survey)], files, when)
+    try:
+        journal.remember(host, [(survey.domain.name, setting) for survey in surveys for setting in _to_write(survey)], files, when)
+    except OSError as error:
+        raise Refused(f"{journal.JOURNAL}: {error.strerror}; without a record of the originals nothing is changed, make it writable") from error
     refusals: dict[tuple[str, str], Exception] = {}
     for survey in surveys:
         # what an earlier domain did (a stopped irqbalance, a NIC that was reset) shows only now

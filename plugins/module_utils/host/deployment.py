@@ -55,9 +55,18 @@ def kept(host: Host) -> dict[str, dict[str, Any]]:
         return {}
     try:
         document = json.loads(host.read(DESIRED))
-        return dict(document["desired"])
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise Unreadable(DESIRED, f"not a desired state ({error}); move it away and run the playbook again") from error
+    desired = document.get("desired") if isinstance(document, dict) else None
+    if not isinstance(desired, dict) or not _is_desired(desired):
+        raise Unreadable(DESIRED, "not a desired state (domains with their parts); move it away and run the playbook again")
+    return dict(desired)
+
+
+def _is_desired(desired: Mapping[str, Any]) -> bool:
+    """``{domain: {part: {option: value}}}``, whatever the options are."""
+    return all(
+        isinstance(parts, dict) and all(isinstance(spec, dict) for spec in parts.values()) for parts in desired.values())
 
 
 def desired_text(desired: Mapping[str, Any]) -> bytes:

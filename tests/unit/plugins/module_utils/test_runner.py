@@ -254,7 +254,7 @@ def test_when_the_first_write_fails_the_journal_is_there(root: Path, writes: Wri
 
 def test_a_journal_that_cannot_be_kept_stops_the_run_before_the_first_write(root: Path, writes: Writes) -> None:
     (root / "var/lib/lowlatency").write_text("in the way\n")
-    with pytest.raises(OSError):
+    with pytest.raises(runner.Refused, match="nothing is changed"):
         runner.apply(begun(root))
     assert writes.done == []
 
@@ -621,3 +621,12 @@ def test_what_an_earlier_domain_disturbs_is_set_right_by_the_later_one(root: Pat
     assert not outcome.errors
     assert sysctl_path(root, "net.ipv4.tcp_dsack").read_text() == "1"
     assert originals(root)[("tunables", "net.ipv4.tcp_dsack", "net.ipv4.tcp_dsack")] == "0"
+
+
+@pytest.mark.parametrize("desired", [None, [1], {"tunables": [1]}, {"tunables": {"tcp_tuning": [1]}}])
+def test_a_desired_state_of_another_shape_is_named(root: Path, desired: object) -> None:
+    folder = root / DESIRED[1:]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text(json.dumps({"desired": desired}))
+    with pytest.raises(Unreadable, match="move it away"):
+        begun(root)
