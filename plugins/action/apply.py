@@ -1,11 +1,12 @@
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""End the transaction: one module execution with all that joined."""
+"""End the transaction: one module execution with all that joined, and one more after a boot."""
 
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transaction
 
 
@@ -17,4 +18,5 @@ class ActionModule(ActionBase):
             documents = transaction.take(task_vars["inventory_hostname"])
         if not documents:
             return {"changed": False, "skipped": True, "skip_reason": "no role joined the transaction"}
-        return transaction.run_module(self, "apply", {"documents": documents}, task_vars)
+        boot = {option: self._task.args[option] for option in BOOT_OPTIONS if option in self._task.args}
+        return transaction.run_and_boot(self, "apply", {"documents": documents, **boot}, task_vars)

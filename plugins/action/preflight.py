@@ -19,12 +19,13 @@ OPTIONS = {
     "application_cores": {"type": "int", "default": 0},
     "application_cpulist": {"type": "str", "default": ""},
     "isolate": {"type": "bool", "default": True},
-    "smt_policy": {"type": "str", "default": "whole-core", "choices": ["whole-core", "share"]},
+    "smt_policy": {"type": "str", "default": "whole-core", "choices": ["whole-core", "share", "off-by-kernel"]},
     "housekeeping_cores": {"type": "int", "default": 2},
     "irq_cores": {"type": "int", "default": 2},
     "l3_align": {"type": "bool"},
     "spill": {"type": "bool", "default": False},
     "allow_cpu0": {"type": "bool", "default": False},
+    "hugepages": {"type": "list", "elements": "dict", "default": []},
     "sysroot": {"type": "path", "default": "/"},
 }
 
@@ -41,7 +42,7 @@ class ActionModule(ActionBase):
         if result.get("failed") or result.get("unreachable") or "topology" not in result:
             return result
         try:
-            plan = host_plan(Topology.from_dict(result["topology"]), result["host"]["interfaces"], site)
+            plan = host_plan(Topology.from_dict(result["topology"]), result["host"]["interfaces"], site, result["host"]["kernel"])
         except SpecError as error:
             raise AnsibleActionFail(f"{host}: {error}; nothing was written") from None
         transaction.begin(host)

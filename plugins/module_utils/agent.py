@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The host agent: ``lowlatency verify|apply|status`` on a host with no controller, on the desired state it keeps.
 
-Exit code 0: right, 1: drifted, 2: could not tell. It runs from a zipapp of these very files.
+Exit code 0: right, 1: drifted, 2: could not tell. It runs from a zipapp of these very files. It never tries or settles a command
+line; ``trial-expired``, which a timer starts, takes the host back from one that nobody confirmed.
 """
 
 from __future__ import annotations
@@ -12,31 +13,39 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from . import runner
+from .host import trial
 from .host.deployment import kept
+from .host.files import Busy, locked
 from .host.journal import BrokenJournal
 from .host.machine import Host, Unreadable
 from .model.setting import CHANGED, DRIFTED, ERROR, OK, UNSUPPORTED, Setting, as_dicts
 
 RIGHT, WRONG, UNKNOWN = 0, 1, 2
+# How long a run that holds the lock may still take to confirm a trial whose time is up.
+CONFIRMING_SECONDS = 120
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="lowlatency", description="Verify or apply the low-latency settings kept on this host.",
                                      epilog="Exit code 0: right, 1: drifted, 2: could not tell.")
-    parser.add_argument("command", choices=("verify", "apply", "status"))
+    parser.add_argument("command", choices=("verify", "apply", "status", "trial-expired"))
     parser.add_argument("--json", action="store_true", help="print the settings as JSON")
     options = parser.parse_args(arguments)
+    if options.command == "trial-expired":
+        return _back_from_trial(Host())
     try:
         outcome = _outcome(options.command)
     except (runner.Refused, Unreadable, BrokenJournal, OSError) as error:
         sys.stderr.write(f"lowlatency: {error}\n")
         return UNKNOWN
     _print(outcome, as_json=options.json, everything=options.command == "status")
-    return exit_code(outcome)
+    # what is drifted still after "apply" waits for a boot
+    return RIGHT if options.command == "apply" and not outcome.errors else exit_code(outcome)
 
 
 def exit_code(outcome: runner.Outcome) -> int:
@@ -44,6 +53,23 @@ def exit_code(outcome: runner.Outcome) -> int:
     if outcome.errors:
         return UNKNOWN
     return WRONG if any(setting.state == DRIFTED for setting in outcome.settings) else RIGHT
+
+
+def _back_from_trial(host: Host) -> int:
+    """Reboot into the old command line, unless a controller has confirmed this one or is about to."""
+    for _second in range(CONFIRMING_SECONDS):
+        try:
+            with locked(host):
+                expired = trial.expire(host)
+            break
+        except Busy:
+            time.sleep(1)
+    else:
+        expired = trial.expire(host)
+    if expired:
+        sys.stderr.write("lowlatency: nobody confirmed the command line on trial; rebooting into the one before\n")
+        trial.reboot()
+    return RIGHT
 
 
 def _outcome(command: str) -> runner.Outcome:
@@ -70,5 +96,5 @@ def _print(outcome: runner.Outcome, *, as_json: bool, everything: bool) -> None:
 
 
 def _line(setting: Setting) -> str:
-    return (f"{setting.state:<11} {setting.subject}: is {setting.current}, after boot {setting.persisted}, "
-            f"wanted {setting.desired}{'  (' + setting.reason + ')' if setting.reason else ''}")
+    return (f"{setting.state:<11} {setting.subject}: is {setting.current or 'not set'}, after boot {setting.persisted or 'not set'}, "
+            f"wanted {setting.desired or 'not set'}{'  (' + setting.reason + ')' if setting.reason else ''}")

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The registry: which domains there are, in the one order in which they may be applied.
 
-Services that move interrupts go first, since what they moved is set after; channels before features, features before
-interrupts (a NIC reset recreates them), sysctl last.
+Huge pages go first, before anything takes memory; services that move interrupts next, since what they moved is set after; channels before features, features before
+interrupts (a NIC reset recreates them), then sysctl. The kernel command line comes last, after the host agent even: a boot
+is only tried on a host where all else went well.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .host import cmdline as host_cmdline
 from .host.ethtool import read_ethtool, write_feature
+from .host.hugepages import read_hugepages, write_hugepages
 from .host.irq import read_irqs, write_irq
 from .host.machine import Host
 from .host.tunables import read_tunables, write_tunable
 from .host.units import read_units, write_unit
-from .model import irq, nic, tunables, units
-from .model.setting import Plan, Setting
+from .model import cmdline, hugepages, irq, nic, tunables, units
+from .model.setting import OwnedFile, Plan, Setting
 
 Spec = Mapping[str, Any]
 
@@ -27,11 +30,24 @@ _NIC_NAMES = {"interface": {"type": "str"}, "pci": {"type": "str"}, "mac": {"typ
 
 
 @dataclass(frozen=True)
+class BootSteps:
+    """How a domain whose values come with a boot gets there: ``arm`` has them tried by the next boot, ``settle`` makes those
+    that run now the ones of every later boot, ``tidy`` removes what a failed trial left. ``files`` are those that they write,
+    for the journal."""
+
+    arm: Callable[[Host, Any, Spec, int, str], None]
+    settle: Callable[[Host, Any, Spec], None]
+    tidy: Callable[[Host, Any], None]
+    files: Callable[[Host, Any], tuple[OwnedFile, ...]]
+
+
+@dataclass(frozen=True)
 class Domain:
     """One kind of thing a host has.
 
-    ``persistence`` says what makes it last: a ``file`` of its own, the ``write`` itself, or the host ``agent`` at boot,
-    where Linux has no file for it.
+    ``persistence`` says what makes it last: a ``file`` of its own, the ``write`` itself, the host ``agent`` at boot,
+    where Linux has no file for it, or a ``boot`` that brings all of it at once (``boot`` says how). ``files_first`` is for a
+    domain whose writes need its owned files in their places.
     """
 
     name: str
@@ -41,8 +57,20 @@ class Domain:
     plan: Callable[[Any, Spec], Plan]
     write: Callable[[Host, Any, Setting], None]
     persistence: str
+    boot: BootSteps | None = None
+    files_first: bool = False
 
 
+HUGEPAGES = Domain(
+    "hugepages",
+    {"pages": {"type": "list", "elements": "dict", "default": [],
+               "options": {"size": {"type": "str", "required": True, "choices": list(hugepages.SIZES)}, "node": {"type": "int", "required": True},
+                           "count": {"type": "int", "required": True}, "at": {"type": "str", "required": True, "choices": ["boot", "runtime"]}}},
+     "mounts": {"type": "list", "elements": "dict", "default": [],
+                "options": {"path": {"type": "path", "required": True},
+                            "size": {"type": "str", "required": True, "choices": list(hugepages.SIZES)}}}},
+    hugepages.problems, read_hugepages, hugepages.plan, write_hugepages, persistence="agent", files_first=True,
+)
 UNITS = Domain(
     "units",
     {"removed": {"type": "list", "elements": "str", "required": True}},
@@ -70,4 +98,12 @@ TUNABLES = Domain(
     tunables.problems, read_tunables, tunables.plan, write_tunable, persistence="file",
 )
 
-DOMAINS = {domain.name: domain for domain in (UNITS, ETHTOOL, IRQ_AFFINITY, TUNABLES)}
+KERNEL_CMDLINE = Domain(
+    "kernel_cmdline",
+    {"arguments": {"type": "dict", "default": {}}, "planned": {"type": "dict", "default": {}},
+     "hugepages": {"type": "list", "elements": "dict", "default": []}, "security_waiver": {"type": "str", "default": ""}},
+    cmdline.problems, host_cmdline.read_cmdline, cmdline.plan, host_cmdline.write_cmdline, persistence="boot",
+    boot=BootSteps(host_cmdline.arm, host_cmdline.settle, host_cmdline.tidy, host_cmdline.boot_files),
+)
+
+DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, ETHTOOL, IRQ_AFFINITY, TUNABLES, KERNEL_CMDLINE)}

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import agent, runner
+from .domains import DOMAINS
 from .host.deployment import interpreter, kept
 from .host.journal import BrokenJournal
 from .host.machine import Host, Unreadable
@@ -28,12 +29,19 @@ if TYPE_CHECKING:
 # Everything the agent imports; a test starts the zipapp alone, so a name missing here cannot pass.
 AGENT_MODULES = (
     "agent", "domains", "runner",
-    "host.container", "host.deployment", "host.ethtool", "host.files", "host.irq", "host.journal", "host.links", "host.machine",
-    "host.programs", "host.tunables", "host.units",
-    "model.cpuset", "model.irq", "model.nic", "model.setting", "model.tunables", "model.units",
+    "host.bootloader", "host.cmdline", "host.container", "host.deployment", "host.ethtool", "host.files", "host.hugepages", "host.irq", "host.journal", "host.links",
+    "host.machine", "host.programs", "host.trial", "host.tunables", "host.units",
+    "model.cmdline", "model.cpuset", "model.grub", "model.hugepages", "model.irq", "model.nic", "model.setting", "model.tunables",
+    "model.units",
 )
 # The part of tasks outside of a host-role playbook.
 OWN_PART = "site"
+# How a boot is had: the first two are for the host, the last for the action on the controller.
+BOOT_OPTIONS = {
+    "reboot_ok": {"type": "bool", "default": False},
+    "trial_seconds": {"type": "int", "default": runner.TRIAL_SECONDS},
+    "reboot_timeout": {"type": "int", "default": 1800},
+}
 PACKAGES = ("", "host", "model")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -44,7 +52,8 @@ def run_domain(module: AnsibleModule, name: str) -> None:
         before = kept(Host()).get(name, {}).get(OWN_PART, {})
     except Unreadable as error:
         module.fail_json(msg=str(error))
-    run_documents(module, {name: {OWN_PART: updated_spec(before, options_given(module.params))}})
+    said = {option: value for option, value in module.params.items() if option in DOMAINS[name].options}
+    run_documents(module, {name: {OWN_PART: updated_spec(before, options_given(said))}})
 
 
 def run_documents(module: AnsibleModule, documents: runner.Desired) -> None:
@@ -52,11 +61,13 @@ def run_documents(module: AnsibleModule, documents: runner.Desired) -> None:
     if not module.check_mode and os.geteuid() != 0:
         module.fail_json(msg="writing these settings needs root; set become: true (check mode does not need it)")
     try:
-        transaction = runner.begin(Host(), documents, program())
+        boot = runner.TRY if module.params.get("reboot_ok") else runner.SETTLE
+        transaction = runner.begin(Host(), documents, program(), boot, module.params.get("trial_seconds") or runner.TRIAL_SECONDS)
         outcome = runner.audit(transaction) if module.check_mode else runner.apply(transaction)
     except (runner.Refused, Unreadable, BrokenJournal, OSError) as error:
         module.fail_json(msg=f"nothing was written: {error}" if isinstance(error, runner.Refused) else str(error))
-    result = {"changed": outcome.changed, "reboot_required": outcome.reboot_required, "settings": as_dicts(outcome.settings)}
+    result = {"changed": outcome.changed, "reboot_required": outcome.reboot_required, "reboot_reasons": outcome.reboot_reasons,
+              "armed": outcome.armed, "settings": as_dicts(outcome.settings)}
     if module._diff:  # pylint: disable=protected-access
         result["diff"] = differences(outcome)
     if outcome.errors and not module.check_mode:

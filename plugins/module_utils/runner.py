@@ -40,6 +40,11 @@ from .model.setting import (
 Desired = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
+# What a transaction may do about the next boot: nothing (the host agent), make what runs the default, or have a boot tried.
+KEEP, SETTLE, TRY = "keep", "settle", "try"
+TRIAL_SECONDS = 600
+
+
 class Refused(Exception):
     """The transaction cannot be right; nothing has been written."""
 
@@ -58,11 +63,15 @@ class Survey:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What every module returns; ``contents`` holds the bytes of owned files before and after, for the diff."""
+    """What every module returns; ``contents`` holds the bytes of owned files before and after, for the diff.
+
+    ``armed`` says that the next boot tries what this transaction wants.
+    """
 
     settings: tuple[Setting, ...]
     changed: bool
     contents: tuple[tuple[str, bytes | None, bytes], ...] = ()
+    armed: bool = False
 
     @property
     def errors(self) -> list[Setting]:
@@ -72,17 +81,27 @@ class Outcome:
     @property
     def reboot_required(self) -> bool:
         """Whether a setting waits for the next boot."""
-        return any(setting.needs_reboot and setting.current != setting.desired for setting in self.settings)
+        return any(setting.waits for setting in self.settings)
+
+    @property
+    def reboot_reasons(self) -> list[str]:
+        """What waits for the next boot, in words."""
+        return [f"{setting.subject} is {setting.current or 'not set'}, wanted {setting.desired or 'not set'}" for setting in self.settings if setting.waits]
 
 
 @dataclass(frozen=True)
 class Transaction:
-    """What is wanted of a host by ``documents`` on top of what it keeps; ``program`` is the host agent, None inside of it."""
+    """What is wanted of a host by ``documents`` on top of what it keeps; ``program`` is the host agent, None inside of it.
+
+    ``boot`` says what it may do about the next boot, ``trial_seconds`` how long a boot on trial waits to be confirmed.
+    """
 
     host: Host
     documents: Desired
     program: bytes | None = None
     kept: Desired = field(default_factory=dict)
+    boot: str = KEEP
+    trial_seconds: int = TRIAL_SECONDS
 
     @property
     def desired(self) -> dict[str, dict[str, Any]]:
@@ -91,7 +110,7 @@ class Transaction:
         return {name: {**self.kept.get(name, {}), **self.documents.get(name, {})} for name in names}
 
 
-def begin(host: Host, documents: Desired, program: bytes | None = None) -> Transaction:
+def begin(host: Host, documents: Desired, program: bytes | None = None, boot: str = KEEP, trial_seconds: int = TRIAL_SECONDS) -> Transaction:
     """A transaction on what the host already keeps; raises ``Refused`` for an unknown domain or a wish wrong on any host."""
     problems = [f"no domain {name!r}; there are: {', '.join(DOMAINS)}" for name in documents if name not in DOMAINS]
     for name, parts in documents.items():
@@ -99,7 +118,7 @@ def begin(host: Host, documents: Desired, program: bytes | None = None) -> Trans
                      if name in DOMAINS for problem in DOMAINS[name].problems(spec)]
     if problems:
         raise Refused("; ".join(problems))
-    return Transaction(host, documents, program, deployment.kept(host))
+    return Transaction(host, documents, program, deployment.kept(host), boot, trial_seconds)
 
 
 def audit(transaction: Transaction) -> Outcome:
@@ -154,8 +173,40 @@ def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outc
         fresh = _told(_surveyed_domain(transaction, survey.domain))
         journal.remember(host, [(survey.domain.name, setting) for setting in _to_write(fresh)], (), when)
         _write(host, fresh, refusals)
-    settings = tuple(_verdicts(host, before, _surveyed(replace(transaction, kept=deployment.kept(host))), refusals))
-    return Outcome(settings, any(setting.state == CHANGED for setting in settings), contents)
+    after = replace(transaction, kept=deployment.kept(host))
+    settings = tuple(_verdicts(host, before, _surveyed(after), refusals))
+    if transaction.boot == KEEP or not any(DOMAINS[name].boot for name in transaction.documents):
+        return Outcome(settings, any(setting.state == CHANGED for setting in settings), contents)
+    armed, failure = _stepped_to_boot(after, settings, when)
+    settings = (*_verdicts(host, before, _surveyed(after), refusals), *failure)
+    return Outcome(settings, armed or any(setting.state == CHANGED for setting in settings), contents, armed)
+
+
+def _stepped_to_boot(transaction: Transaction, settings: tuple[Setting, ...], when: str) -> tuple[bool, tuple[Setting, ...]]:
+    """What waits for a boot is tried by the next one, what runs is made to stay: whether a boot was armed, and what went wrong.
+
+    A boot is tried only where everything else is right.
+    """
+    waits, failed = any(setting.waits for setting in settings), any(setting.state == ERROR for setting in settings)
+    tries = waits and transaction.boot == TRY and not failed
+    for domain in DOMAINS.values():
+        if domain.boot is None or domain.name not in transaction.documents:
+            continue
+        survey = _surveyed_domain(transaction, domain)
+        drifted = [(domain.name, setting) for setting in survey.settings if setting.state == DRIFTED]
+        if not drifted:
+            continue
+        try:
+            journal.remember(transaction.host, drifted, domain.boot.files(transaction.host, survey.state), when)
+            if tries:
+                domain.boot.arm(transaction.host, survey.state, survey.spec, transaction.trial_seconds, when)
+            elif waits:
+                domain.boot.tidy(transaction.host, survey.state)
+            else:
+                domain.boot.settle(transaction.host, survey.state, survey.spec)
+        except (OSError, ProgramFailed, SpecError, Unreadable) as error:
+            return False, (Setting(f"{domain.name}.boot", "the next boot", None, state=ERROR, reason=f"{error}; it boots as before"),)
+    return tries, ()
 
 
 def _verdicts(host: Host, before: tuple[Setting, ...], surveys: list[Survey], refusals: Mapping[tuple[str, str], Exception]) -> Iterator[Setting]:
@@ -165,26 +216,33 @@ def _verdicts(host: Host, before: tuple[Setting, ...], surveys: list[Survey], re
     for survey in surveys:
         for setting in _with_files(host, _told(survey)):
             earlier = known.pop(setting.key, None)
-            yield _verdict(earlier, setting, refusals.get(setting.key))
+            waits = survey.domain.persistence == "boot" or setting.needs_reboot
+            yield replace(setting, reason=setting.reason or "waits for a boot") if waits and setting.state == DRIFTED else _verdict(
+                earlier, setting, refusals.get(setting.key))
     for setting in known.values():
+        if setting.state == DRIFTED and setting.desired is None:
+            yield replace(setting, state=CHANGED, current=None, persisted=None, reason="", needs_reboot=False)
+            continue
         yield replace(setting, state=ERROR, reason=f"could not be read back: {'; '.join(lost.values()) or 'it is gone'}")
 
 
 def _write(host: Host, survey: Survey, refusals: dict[tuple[str, str], Exception]) -> None:
     """Write what drifted of one domain; a refusal of one setting stops no other."""
-    for file in survey.files if survey.domain is AGENT else ():
+    for file in survey.files if survey.domain.files_first else ():
         _write_file(host, file, refusals)
     for setting in _to_write(survey):
         try:
             survey.domain.write(host, survey.state, setting)
         except (OSError, ProgramFailed, Unsupported) as error:
             refusals[setting.key] = error
-    for file in () if survey.domain is AGENT else survey.files:
+    for file in () if survey.domain.files_first else survey.files:
         _write_file(host, file, refusals)
 
 
 def _to_write(survey: Survey) -> list[Setting]:
     """What drifted live; and what is only wrong after boot, where the write itself mends that."""
+    if survey.domain.persistence == "boot":
+        return []
     itself = survey.domain.persistence == "write"
     return [setting for setting in survey.settings if setting.live_drift or (itself and setting.state == DRIFTED)]
 
@@ -294,4 +352,4 @@ def _refuse(problems: Iterable[str]) -> None:
         raise Refused("; ".join(found))
 
 
-AGENT = Domain("agent", {}, lambda spec: [], deployment.read, deployment.plan, deployment.write, persistence="write")
+AGENT = Domain("agent", {}, lambda spec: [], deployment.read, deployment.plan, deployment.write, persistence="write", files_first=True)

@@ -24,6 +24,21 @@ options:
       - Specifications by domain and part, such as C(tunables) and C(tcp_tuning). Each is what the module of that domain takes.
       - Left out, the documents are those that joined the transaction of this play.
     type: dict
+  reboot_ok:
+    description:
+      - Whether the host may be rebooted. If not, what waits for a boot is only reported, and nothing of the boot loader is written.
+      - If so, a new command line is booted once, as an entry of its own. Only a host that came back with it, which the kernel's own files
+        have to show, makes it the default. There is one reboot at most.
+    type: bool
+    default: false
+  trial_seconds:
+    description: Seconds after its boot at which the host goes back by itself from a command line that nobody confirmed.
+    type: int
+    default: 600
+  reboot_timeout:
+    description: Seconds to wait for the host to come back, by its new command line or, after that failed, by its old one.
+    type: int
+    default: 1800
 """
 
 EXAMPLES = r"""
@@ -67,14 +82,27 @@ reboot_required:
   description: Whether a setting waits for the next boot.
   returned: always
   type: bool
+reboot_reasons:
+  description: What waits for the next boot, in words.
+  returned: always
+  type: list
+  elements: str
+armed:
+  description: Whether this execution armed a trial boot.
+  returned: always
+  type: bool
+rebooted:
+  description: Whether the host was rebooted.
+  returned: when it was
+  type: bool
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lowlatency.fleet.plugins.module_utils.door import run_documents
+from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS, run_documents
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"documents": {"type": "dict"}}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={"documents": {"type": "dict"}, **BOOT_OPTIONS}, supports_check_mode=True)
     run_documents(module, module.params["documents"] or {})
 
 

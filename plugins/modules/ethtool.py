@@ -100,6 +100,15 @@ reboot_required:
   description: Whether a setting waits for the next boot.
   returned: always
   type: bool
+reboot_reasons:
+  description: What waits for the next boot, in words.
+  returned: always
+  type: list
+  elements: str
+armed:
+  description: Whether this execution armed a trial boot.
+  returned: always
+  type: bool
 """
 
 from ansible.module_utils.basic import AnsibleModule

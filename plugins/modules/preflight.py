@@ -52,9 +52,9 @@ options:
     type: bool
     default: true
   smt_policy:
-    description: V(whole-core) leaves the sibling of an application CPU idle, V(share) uses both.
+    description: V(whole-core) leaves the sibling of an application CPU idle, V(share) uses both, V(off-by-kernel) plans for C(nosmt).
     type: str
-    choices: [whole-core, share]
+    choices: [whole-core, share, off-by-kernel]
     default: whole-core
   housekeeping_cores:
     description: Whole cores on every NUMA node that stay with the system.
@@ -75,6 +75,13 @@ options:
     description: Allow an explicit cpulist with the boot CPU.
     type: bool
     default: false
+  hugepages:
+    description:
+      - Needs of huge pages, each with C(size) (V(2M) or V(1G)) and either C(count) (pages a node) or C(buffers) of C(buffer_bytes) with
+        C(overhead_bytes) each. C(node) is V(nic) (the nodes of the NICs), V(all) or a number, C(at) is V(boot) or V(runtime).
+    type: list
+    elements: dict
+    default: []
   sysroot:
     description: Read a captured tree on the host instead of the live machine.
     type: path
@@ -110,6 +117,15 @@ nics:
   returned: success
   type: list
   elements: dict
+hugepages:
+  description: Huge pages by size and node, as M(lowlatency.fleet.hugepages) takes them.
+  returned: success
+  type: list
+  elements: dict
+cmdline:
+  description: Kernel arguments that follow from the partition, as M(lowlatency.fleet.kernel_cmdline) takes them.
+  returned: success
+  type: dict
 irq_nics:
   description: The NICs with the CPUs of their interrupts, as M(lowlatency.fleet.irq_affinity) takes them.
   returned: success

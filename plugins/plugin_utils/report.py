@@ -14,6 +14,29 @@ LABELS = {"drifted": "drifted", "changed": "set", "error": "error"}
 
 # Why a control matters, by the longest beginning of its id that is listed.
 WHY = {
+    "cmdline": "what the kernel is told at boot cannot be told it later",
+    "cmdline.file": "the next kernel package would boot without these arguments",
+    "cmdline.hugepages": "pages not reserved at boot may not be found later",
+    "cmdline.idle": "a CPU in a deep state wakes up late",
+    "cmdline.intel_idle": "a CPU in a deep state wakes up late",
+    "cmdline.irqaffinity": "interrupts land on application CPUs until somebody moves them",
+    "cmdline.isolcpus": "the scheduler puts other threads on application CPUs",
+    "cmdline.mitigations": "mitigations cost time in every system call",
+    "cmdline.nmi_watchdog": "the watchdog interrupts every CPU and takes a performance counter",
+    "cmdline.nohz_full": "the tick interrupts application threads hundreds of times a second",
+    "cmdline.nosoftlockup": "the soft lockup detector wakes a thread on every CPU",
+    "cmdline.processor": "a CPU in a deep state wakes up late",
+    "cmdline.rcu_nocb_poll": "waking up RCU's threads costs application CPUs time",
+    "cmdline.rcu_nocbs": "RCU callbacks run on application CPUs",
+    "cmdline.skew_tick": "ticks of all CPUs at one moment meet on one lock",
+    "cmdline.transparent_hugepage": "pages are merged and moved below the application",
+    "cmdline.trial": "a command line on trial is not the default",
+    "cmdline.tsc": "the watchdog over the TSC wakes up twice a second",
+    "cmdline.workqueue": "kernel work lands on application CPUs",
+    "isolation.isolated": "the scheduler puts other threads on application CPUs",
+    "isolation.nohz_full": "the tick interrupts application threads hundreds of times a second",
+    "hugepages": "a pool that is short of pages, or on the wrong node, costs a TLB miss or a remote access a packet",
+    "hugepages.mount": "applications take their huge pages from there",
     "agent": "the host agent sets at boot what Linux has no file for",
     "irq.default_affinity": "interrupts asked for later would land on isolated CPUs",
     "irq.nic_affinity": "an interrupt away from its NIC's node, or on an application's CPU, costs latency on every packet",
@@ -75,6 +98,10 @@ def host_lines(host: str, settings: list[Mapping[str, Any]]) -> Iterator[str]:
         for setting in settings:
             if setting.get("state") == state:
                 yield f"  {LABELS[state]:<8} {sentence(setting)}"
+    waiting = [str(setting.get("name")) for setting in settings
+               if setting.get("needs_reboot") and setting.get("state") in ("drifted", "error") and setting.get("current") != setting.get("desired")]
+    if waiting:
+        yield printable(f"  a reboot is needed for: {', '.join(waiting)}")
     absent: dict[str, list[str]] = {}
     for setting in settings:
         if setting.get("state") == "unsupported":
@@ -90,15 +117,19 @@ def sentence(setting: Mapping[str, Any]) -> str:
         kind = "" if setting.get("control") == name else f" ({setting.get('control')})"
         return printable(f"{name}: {setting.get('reason')}{kind}")
     if setting.get("state") == "changed":
-        text = f"{name} is now {desired}"
+        text = f"{name} is now {_told(desired)}"
     elif str(name).startswith("/"):
         text = f"{name} is {'missing' if current is None else 'not as planned'}"
     elif current == desired:
-        text = f"{name} is {current}, but {'no file says so for' if persisted is None else f'will be {persisted} after'} the next boot"
+        text = f"{name} is {_told(current)}, but {'no file says so for' if persisted is None else f'will be {persisted} after'} the next boot"
     else:
-        text = f"{name} is {current}, wanted {desired}"
+        text = f"{name} is {_told(current)}, wanted {_told(desired)}"
     extra = [part for part in (setting.get("reason"), why(str(setting.get("control"))) if setting.get("state") == "drifted" else "") if part]
     return printable(text + (f" ({'; '.join(map(str, extra))})" if extra else ""))
+
+
+def _told(value: Any) -> Any:
+    return "not set" if value is None else value
 
 
 def printable(text: str) -> str:

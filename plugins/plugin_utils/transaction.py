@@ -19,9 +19,14 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
+from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import options_given
 
 VARIABLE = "lowlatency_transaction"
+
+
+# After a boot: everything has started, so that what the host agent sets is set and every NIC has its driver.
+_SETTLED = "timeout 300 systemctl is-system-running --wait >/dev/null 2>&1; udevadm settle --timeout=60; true"
 
 
 class JoinOrRun(ActionBase):
@@ -33,12 +38,14 @@ class JoinOrRun(ActionBase):
         super().run(tmp, task_vars)
         host = task_vars["inventory_hostname"]
         domain = DOMAINS[self.domain]
-        spec = validated(host, domain.name, domain.options, self._task.args)
+        spec = validated(host, domain.name, {**domain.options, **(BOOT_OPTIONS if domain.boot else {})}, self._task.args)
+        spec = {option: value for option, value in spec.items() if option in domain.options}
         problems = domain.problems(spec)
         if problems:
             raise AnsibleActionFail(f"{host}: {domain.name}: {'; '.join(problems)}")
         if not is_open(self._templar, task_vars):
-            return run_module(self, domain.name, dict(self._task.args), task_vars)
+            return run_and_boot(self, domain.name, dict(self._task.args), task_vars) if domain.boot else run_module(
+                self, domain.name, dict(self._task.args), task_vars)
         part = self._task._role.get_name().rpartition(".")[2] if self._task._role else "site"
         join(host, domain.name, part, spec)
         return {"changed": False, "msg": f"{domain.name} joined the transaction as {part}"}
@@ -50,6 +57,48 @@ def run_module(action: ActionBase, name: str, arguments: dict[str, Any], task_va
     if result.get("failed") and "msg" in result:
         result["msg"] = f"{task_vars['inventory_hostname']}: {result['msg']}"
     return result
+
+
+def run_and_boot(action: ActionBase, name: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+    """Run a module that may arm a trial boot; if it did, reboot the host, once, and run it again to confirm what came up."""
+    host = task_vars["inventory_hostname"]
+    boot = validated(host, name, BOOT_OPTIONS, {option: arguments.pop(option) for option in BOOT_OPTIONS if option in arguments})
+    if boot["reboot_ok"] and action._connection.transport == "local" and not action._task.check_mode:
+        return {"failed": True, "msg": f"{host}: reboot_ok over a local connection would reboot the controller itself; run it from another machine"}
+    tried = run_module(action, name, {**arguments, "reboot_ok": boot["reboot_ok"], "trial_seconds": boot["trial_seconds"]}, task_vars)
+    if not tried.get("armed") or tried.get("failed") or tried.get("unreachable"):
+        return tried
+    rebooted = _reboot(action, boot["reboot_timeout"], task_vars)
+    if rebooted.get("failed") or rebooted.get("unreachable"):
+        why = f"{host}: did not come back within {boot['reboot_timeout']} s of the reboot into its trial ({rebooted.get('msg', 'unreachable')}); "
+        return {**tried, "failed": True, "rebooted": bool(rebooted.get("rebooted")),
+                "msg": why + "a trial that is up and not confirmed goes back by itself, one that hangs needs its console"}
+    return _confirmed(host, tried, run_module(action, name, {**arguments, "reboot_ok": False}, task_vars))
+
+
+def _confirmed(host: str, tried: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """One result of the two executions around the boot; failed where the boot did not bring what was wanted."""
+    first = {(setting["control"], setting["name"]): setting["state"] for setting in tried["settings"]}
+    for setting in after.get("settings") or []:
+        if setting["state"] == "ok" and first.get((setting["control"], setting["name"])) == "changed":
+            setting["state"] = "changed"
+    merged = {**after, "changed": True, "rebooted": True}
+    if "diff" in tried:
+        merged["diff"] = [*tried["diff"], *after.get("diff", [])]
+    if not after.get("failed") and after.get("reboot_required"):
+        story = next((setting["reason"] for setting in after["settings"] if setting["control"] == "cmdline.trial"), "the boot did not bring it")
+        merged.update(failed=True, msg=f"{host}: the new command line was not made the default: {story}; {'; '.join(after['reboot_reasons'])}")
+    return merged
+
+
+def _reboot(action: ActionBase, timeout: int, task_vars: dict[str, Any]) -> dict[str, Any]:
+    """Reboot by Ansible's own action, which waits for another boot and for a host that has settled."""
+    task = action._task.copy()
+    task.args = {"reboot_timeout": timeout, "reboot_command": "systemctl reboot", "test_command": _SETTLED}
+    reboot = action._shared_loader_obj.action_loader.get(
+        "ansible.builtin.reboot", task=task, connection=action._connection, play_context=action._play_context,
+        loader=action._loader, templar=action._templar, shared_loader_obj=action._shared_loader_obj)
+    return reboot.run(task_vars=task_vars)
 
 
 def validated(host: str, what: str, options: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:

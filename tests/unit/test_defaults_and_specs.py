@@ -15,7 +15,8 @@ import pytest
 import yaml
 from ansible_collections.lowlatency.fleet.plugins.action import preflight as preflight_action
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model import nic, tunables, units
+from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model import cmdline, nic, tunables, units
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.host_plan import NIC_KEYS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.partition import Intent
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.report import why
@@ -28,7 +29,8 @@ PLAYBOOKS = sorted(path.stem for path in (REPOSITORY / "playbooks").glob("*s.yml
 # What comes from outside of a role: the play, and preflight's result.
 FROM_OUTSIDE = {"lowlatency_profile"}
 # Values of the site that role defaults may read.
-SITE = {"lowlatency_nics", "lowlatency_application_cores", "lowlatency_application_cpulist"}
+SITE = {"lowlatency_nics", "lowlatency_application_cores", "lowlatency_application_cpulist", "lowlatency_hugepages", "lowlatency_hugepages_mounts",
+        "lowlatency_reboot_ok", "lowlatency_reboot_timeout", "lowlatency_trial_seconds"}
 
 
 def loaded(name: str) -> Any:
@@ -112,7 +114,8 @@ def as_documented(options: Mapping[str, Any]) -> dict[str, Any]:
             for name, option in options.items()}
 
 
-SPECS = {**{name: domain.options for name, domain in DOMAINS.items()}, "preflight": preflight_action.OPTIONS, "apply": {"documents": {"type": "dict"}}}
+SPECS = {**{name: {**domain.options, **(BOOT_OPTIONS if domain.boot else {})} for name, domain in DOMAINS.items()},
+         "preflight": preflight_action.OPTIONS, "apply": {"documents": {"type": "dict"}, **BOOT_OPTIONS}}
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))
@@ -128,6 +131,8 @@ def test_options_are_documented_as_they_are(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(DOMAINS))
 def test_every_module_documents_the_same_contract(name: str) -> None:
     returned = [yaml.safe_load(importlib.import_module(f"ansible_collections.lowlatency.fleet.plugins.modules.{module}").RETURN) for module in (name, "apply")]
+    for result in returned:
+        result.pop("rebooted", None)  # by the action, where there is one
     for settings in (result["settings"]["contains"] for result in returned):
         settings["control"].pop("sample", None)
     assert returned[0] == returned[1]
@@ -142,7 +147,7 @@ def test_examples_are_right(name: str) -> None:
 
 
 def test_what_preflight_takes_is_what_the_partition_knows() -> None:
-    assert set(preflight_action.OPTIONS) - {"profile", "sysroot", "all_nics"} == set(Intent.__dataclass_fields__)
+    assert set(preflight_action.OPTIONS) - {"profile", "sysroot", "all_nics", "hugepages"} == set(Intent.__dataclass_fields__)
     role = set(defaults("preflight"))
     assert {f"preflight_{name}" for name in preflight_action.OPTIONS} - {"preflight_profile", "preflight_sysroot"} == role
     for name, option in preflight_action.OPTIONS.items():
@@ -180,6 +185,7 @@ def test_what_a_profile_wants_is_right(profile: str) -> None:
     assert nic.problems({"features": said["nic_tuning"]["features"], "nics": []}) == []
     assert all(isinstance(value, str) for value in said["nic_tuning"]["features"].values()), "quoted, as ethtool says it"
     assert units.problems(said["noisy_services"]) == []
+    assert cmdline.problems(said.get("kernel_cmdline", {})) == []
     Intent.from_dict({**said["preflight"], "nics": []})
 
 
@@ -196,6 +202,7 @@ def test_two_roles_do_not_speak_of_one_key(profile: str) -> None:
 def test_it_is_said_why_everything_matters(profile: str) -> None:
     said = loaded(f"profiles/{profile}.yml")
     controls = [key for role in ("kernel_tunables", "tcp_tuning") for key in said.get(role, {}).get("sysctl", {})]
+    controls += [f"cmdline.{name}" for name in said.get("kernel_cmdline", {}).get("arguments", {})]
     controls += [f"net.offload.{name}" for name in said["nic_tuning"]["features"]] + [f"svc.{name}" for name in said["noisy_services"]["removed"]]
     assert [control for control in controls if not why(control)] == []
 

@@ -15,11 +15,11 @@ class ProgramFailed(Exception):
     """A program that is not there, did not end in time, or said no; the message has its last words."""
 
 
-def output_of(*command: str) -> str:
+def output_of(*command: str, time_limit: float | None = None) -> str:
     """Standard output of a program; raises ``ProgramFailed``."""
     environment = {**os.environ, "LC_ALL": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
     try:
-        ended = subprocess.run(command, env=environment, capture_output=True, timeout=TIME_LIMIT, check=False,
+        ended = subprocess.run(command, env=environment, capture_output=True, timeout=time_limit or TIME_LIMIT, check=False,
                                stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace")
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ProgramFailed(f"{' '.join(command)}: {error}") from error

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .hugepages import pages_per_node
 from .nic import identity
-from .partition import Intent, Partition, partition
+from .partition import OFF_BY_KERNEL, Intent, Partition, partition
 from .setting import SpecError
 from .topology import Nic, Topology
 
@@ -17,9 +18,9 @@ MANAGEMENT = "management"
 NIC_KEYS = ("interface", "pci", "mac", "carries", "application_cores", "numa_node", "queues", "management", "features")
 
 
-def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, Any]) -> dict[str, Any]:
-    """``partition`` (plain values), ``nics`` and ``irq_nics`` as the ethtool and irq_affinity domains take them, ``summary`` and
-    ``explanation`` (sentences).
+def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, Any], kernel: str = "") -> dict[str, Any]:
+    """``partition`` (plain values), ``nics``, ``irq_nics`` and ``hugepages`` and ``cmdline`` as the ethtool, irq_affinity, hugepages and
+    kernel_cmdline domains take them, ``summary`` and ``explanation`` (sentences).
 
     ``site`` has the keys of ``Intent`` with ``nics`` as the inventory has them. Raises ``SpecError``.
     """
@@ -28,7 +29,7 @@ def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, 
         entries = [{"pci": nic.pci, "management": True} for nic in topology.nics if nic.interfaces]
     entries = [entry for entry in entries if entry.get("carries") != MANAGEMENT or entry.get("management")]
     found = _found(topology, frozenset(interfaces), entries)
-    intent = {key: value for key, value in site.items() if key not in ("nics", "all_nics") and value is not None}
+    intent = {key: value for key, value in site.items() if key not in ("nics", "all_nics", "hugepages") and value is not None}
     virtual_cores = sum(int(entry.get("application_cores") or 0) for entry, nic in found if nic is None)
     intent["application_cores"] = int(intent.get("application_cores") or 0) + virtual_cores
     intent["nics"] = [_nic_intent(entry, nic) for entry, nic in found if nic is not None]
@@ -38,9 +39,19 @@ def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, 
         "partition": cores.to_dict(),
         "nics": [_tuned(entry) for entry, _nic in found],
         "irq_nics": [{"pci": nic.pci, "cpus": _irq_cpulist(cores, nic)} for _entry, nic in found if nic is not None and cores.irq_cpus[nic.pci]],
+        "hugepages": pages_per_node(site.get("hugepages") or [], cores.nic_node.values(), {node: memory.total_kib for node, memory in topology.memory.items()},
+                                    kernel=kernel),
+        "cmdline": _planned_arguments(cores, site),
         "summary": _summary(cores),
         "explanation": [*cores.reasons, *_remarks(found), *topology.gaps],
     }
+
+
+def _planned_arguments(cores: Partition, site: Mapping[str, Any]) -> dict[str, Any]:
+    """What the partition says of kernel arguments, as the kernel_cmdline domain takes it; empty values where nothing is isolated."""
+    plain = cores.to_dict()
+    return {**{key: plain[key] for key in ("isolcpus", "nohz_full", "rcu_nocbs", "irqaffinity")}, "workqueue.unbound_cpus": plain["irqaffinity"],
+            "nosmt": site.get("smt_policy") == OFF_BY_KERNEL}
 
 
 def several_l3(topology: Topology) -> bool:

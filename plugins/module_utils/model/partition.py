@@ -9,7 +9,7 @@ Pure: no I/O. Never splits a physical core, never isolates all of a node, and ne
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from .cpuset import CpusetError, format_cpulist, format_mask, parse_cpulist
@@ -18,7 +18,8 @@ from .topology import Nic, Topology
 
 WHOLE_CORE = "whole-core"
 SHARE = "share"
-SMT_POLICIES = (WHOLE_CORE, SHARE)
+OFF_BY_KERNEL = "off-by-kernel"
+SMT_POLICIES = (WHOLE_CORE, SHARE, OFF_BY_KERNEL)
 
 # The rule of a refusal that none of the numbered mistakes covers: the intent contradicts itself or the machine.
 INTENT = "intent"
@@ -168,6 +169,8 @@ def partition(topology: Topology, intent: Intent) -> Partition:
     Lowest cores first: housekeeping on every node, then interrupts of each NIC, then applications, NICs in PCI order.
     """
     _check_values(topology, intent)
+    if intent.smt_policy == OFF_BY_KERNEL:
+        topology = without_smt(topology)
     board = _board(topology)
     seats = _seats(topology, intent, board)
     listed = _listed_cores(topology, intent, board, seats)
@@ -215,6 +218,19 @@ def physical_cores(topology: Topology) -> list[Core]:
             seen |= core
             cores.append(tuple(sorted(core)))
     return cores
+
+
+def without_smt(topology: Topology) -> Topology:
+    """The machine as ``nosmt`` leaves it: the first online thread of every core."""
+    left = _first_threads(physical_cores(topology))
+
+    def kept(sets: Mapping[Any, frozenset[int]]) -> dict[Any, frozenset[int]]:
+        return {key: cpus & left for key, cpus in sets.items()}
+
+    nics = tuple(replace(nic, local_cpulist=format_cpulist(parse_cpulist(nic.local_cpulist) & left)) for nic in topology.nics)
+    l3 = {cpu: cpus for cpu, cpus in kept(topology.l3).items() if cpu in left}
+    return replace(topology, online=left, offline=topology.offline | topology.online - left, nodes=kept(topology.nodes), sockets=kept(topology.sockets),
+                   siblings={cpu: frozenset({cpu}) for cpu in left}, nics=nics, l3=l3)
 
 
 def _board(topology: Topology) -> _Board:

@@ -58,6 +58,11 @@ class Setting:
         """Whether the live value has to be written."""
         return self.state == DRIFTED and self.current != self.desired
 
+    @property
+    def waits(self) -> bool:
+        """Whether it is not what is wanted, and only a boot can bring that."""
+        return self.needs_reboot and self.live_drift
+
 
 def judged(setting: Setting) -> Setting:
     """The setting with ``ok`` or ``drifted``, by its live and its persisted value; other states stay."""

@@ -11,26 +11,43 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible_collections.lowlatency.fleet.plugins.action import apply, ethtool, irq_affinity, preflight, tunables, units
+from ansible_collections.lowlatency.fleet.plugins.action import (
+    apply,
+    ethtool,
+    hugepages,
+    irq_affinity,
+    kernel_cmdline,
+    preflight,
+    tunables,
+    units,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.topology import read_topology
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transaction
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import two_sockets
 
-JOINING = {"ethtool": ethtool, "irq_affinity": irq_affinity, "tunables": tunables, "units": units}
+JOINING = {"ethtool": ethtool, "hugepages": hugepages, "irq_affinity": irq_affinity, "kernel_cmdline": kernel_cmdline, "tunables": tunables,
+           "units": units}
 RIGHT: dict[str, dict[str, Any]] = {
     "ethtool": {"nics": [{"interface": "eth0"}], "features": {"gro": "off"}},
+    "hugepages": {"pages": [{"size": "2M", "node": 0, "count": 64, "at": "boot"}]},
     "irq_affinity": {"isolated": "4-7", "housekeeping": "0-3"},
+    "kernel_cmdline": {"arguments": {"isolcpus": "managed_irq,domain,2-3", "nosoftlockup": True}},
     "tunables": {"values": {"vm.swappiness": 10}},
     "units": {"removed": ["irqbalance"]},
 }
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "ethtool": ({"nics": [{"interface": "eth0"}], "features": {"gro": 0}}, "neither on nor off"),
+    "hugepages": ({"mounts": [{"path": "/etc", "size": "1G"}]}, "not a path"),
+    "kernel_cmdline": ({"arguments": {"root": "/dev/sdb"}}, "R9"),
     "irq_affinity": ({"isolated": "4-7", "housekeeping": "0-4"}, "R7"),
     "tunables": ({"values": {"vm.swappiness": True}}, "YAML boolean"),
     "units": ({"removed": ["sshd"]}, "never removed"),
 }
+
+
+NO_BOOT = {"reboot_ok": False, "trial_seconds": 600}
 
 
 class Runs:
@@ -58,7 +75,7 @@ def runs() -> Runs:
 def act(plugin: Any, runs: Runs, arguments: dict[str, Any], *, role: str = "", **variables: Any) -> dict[str, Any]:
     named = SimpleNamespace(get_name=lambda: role) if role else None
     task = SimpleNamespace(args=dict(arguments), async_val=0, check_mode=False, action="a", _role=named)
-    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="unused"))
+    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="unused"), transport="ssh")
     action = plugin.ActionModule(task, connection, None, None, SimpleNamespace(template=lambda value: value), None)
     action._execute_module = runs
     result: dict[str, Any] = action.run(task_vars={"inventory_hostname": "h", **variables})
@@ -73,7 +90,8 @@ def test_every_domain_has_an_action_of_its_name() -> None:
 @pytest.mark.parametrize("name", sorted(RIGHT))
 def test_without_the_variable_the_module_runs(runs: Runs, name: str) -> None:
     assert act(JOINING[name], runs, RIGHT[name])["changed"] is True
-    assert runs.seen == [(f"lowlatency.fleet.{name}", RIGHT[name])]
+    boot = NO_BOOT if DOMAINS[name].boot else {}
+    assert runs.seen == [(f"lowlatency.fleet.{name}", {**RIGHT[name], **boot})]
 
 
 @pytest.mark.parametrize("name", sorted(RIGHT))
@@ -145,7 +163,7 @@ def test_apply_of_nothing_touches_no_host(runs: Runs) -> None:
 def test_apply_takes_documents_by_hand(runs: Runs) -> None:
     documents = {"tunables": {"site": RIGHT["tunables"]}}
     act(apply, runs, {"documents": documents})
-    assert runs.seen == [("lowlatency.fleet.apply", {"documents": documents})]
+    assert runs.seen == [("lowlatency.fleet.apply", {"documents": documents, **NO_BOOT})]
 
 
 # --- preflight --------------------------------------------------------------------------------------------------------
@@ -154,7 +172,7 @@ def test_apply_takes_documents_by_hand(runs: Runs) -> None:
 @pytest.fixture
 def surveyed(tmp_path: Path) -> Runs:
     topology = read_topology(Host(str(two_sockets(tmp_path / "machine", cores=8).root))).to_dict()
-    return Runs(changed=False, topology=topology, host={"interfaces": ["eth0", "eth1", "lo"]})
+    return Runs(changed=False, topology=topology, host={"interfaces": ["eth0", "eth1", "lo"], "kernel": "6.1.0"})
 
 
 def test_preflight_plans_and_opens_an_empty_transaction(surveyed: Runs) -> None:

@@ -272,7 +272,7 @@ class TestRefusals:
             ({"nics": [app("0000:81:00.0", queues=-1)]}, "0000:81:00.0 queues is -1"),
             ({"application_cores": -2}, "application_cores is -2"),
             ({"irq_cores": -1}, "irq_cores is -1"),
-            ({"smt_policy": "shared"}, "'shared'; use whole-core or share"),
+            ({"smt_policy": "shared"}, "'shared'; use whole-core or share or off-by-kernel"),
         ],
     )
     def test_intents_that_fit_no_machine(self, intent: dict[str, Any], words: str) -> None:
