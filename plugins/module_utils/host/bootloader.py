@@ -12,7 +12,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from ..model.cmdline import TRIAL_ID, NextBoot, Tokens, without
+from ..model.cmdline import TRIAL_ID, NextBoot, Tokens, key_of, without
 from ..model.grub import (
     BlsEntry,
     Entry,
@@ -130,7 +130,7 @@ class DebianGrub:
             self._checked(made)
             write_whole(self.host, GRUB_CFG, made.encode(), mode)
         except BaseException:
-            self._put_back(held)
+            _put_back(self.host, {DROP_IN: held})
             raise
         os.sync()
 
@@ -146,13 +146,6 @@ class DebianGrub:
         if own:
             text = f'{_HEADER}\nGRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT {" ".join(own)}"\n'
             write_whole(self.host, DROP_IN, text.encode(), 0o644)
-        elif self.host.exists(DROP_IN):
-            os.unlink(self.host.path(DROP_IN))
-
-    def _put_back(self, held: tuple[bytes | None, int]) -> None:
-        content, mode = held
-        if content is not None:
-            write_whole(self.host, DROP_IN, content, mode)
         elif self.host.exists(DROP_IN):
             os.unlink(self.host.path(DROP_IN))
 
@@ -239,31 +232,29 @@ class Grubby:
             os.unlink(self.host.path(BLS_TRIAL))
 
     def settle(self, own: Tokens, tried: Tokens | None) -> None:
-        """Give every entry but a rescue one ``own`` arguments in place of those that were ours; undone unless all of them have it so."""
-        held = {entry.name: self.host.read_bytes(f"{BLS}/{entry.name}.conf") for entry in self._entries()}
-        before = self._owned()
-        wanted = {entry.name: (*without(entry.tokens(self._environment()), before), *own) for entry in self._entries() if RESCUE not in entry.name}
-        try:
-            self._by_grubby("ALL", before, own)
-            for entry in self._entries():
-                if entry.name in wanted and sorted(entry.tokens(self._environment())) != sorted(wanted[entry.name]):
-                    raise LoaderError(f"grubby: made {' '.join(entry.tokens(self._environment()))} of {entry.name}, wanted {' '.join(wanted[entry.name])}")
-        except BaseException:
-            for name, content in held.items():
-                write_whole(self.host, f"{BLS}/{name}.conf", content, 0o644)
-            raise
-        for name in held:
-            if RESCUE in name:
-                write_whole(self.host, f"{BLS}/{name}.conf", held[name], 0o644)
-        write_whole(self.host, BLS_OWNED, f"{_HEADER}\n{' '.join(own)}\n".encode(), 0o644)
-        os.sync()
+        """Give every entry ``own`` arguments in place of those that were ours, but for a rescue entry, which stays as it is.
 
-    def _by_grubby(self, kernels: str, before: Tokens, own: Tokens) -> None:
-        gone = [token for token in before if token not in own]
-        if gone:
-            output_of("grubby", f"--update-kernel={kernels}", f"--remove-args={' '.join(gone)}")
-        if own:
-            output_of("grubby", f"--update-kernel={kernels}", f"--args={' '.join(own)}")
+        grubby edits by patterns, and some of its versions trip over commas: whatever it made of any entry is read back, and undone as
+        a whole where that is not what was wanted.
+        """
+        before, variables = self._owned(), self._environment()
+        held = {file.path: self.host.content_and_mode(file.path) for file in self.files(own)}
+        wanted = {entry.name: sorted((*without(entry.tokens(variables), before), *own)) for entry in self._entries()}
+        try:
+            if before:
+                output_of("grubby", "--update-kernel=ALL", f"--remove-args={' '.join(dict.fromkeys(map(key_of, before)))}")
+            if own:
+                output_of("grubby", "--update-kernel=ALL", f"--args={' '.join(own)}")
+            for entry in self._entries():
+                if sorted(entry.tokens(self._environment())) != wanted[entry.name]:
+                    raise LoaderError(f"grubby made {' '.join(entry.tokens(self._environment()))} of the entry {entry.name}, wanted in any order: "
+                                      f"{' '.join(wanted[entry.name])}; its change is undone, set these arguments by hand")
+            _put_back(self.host, {path: content for path, content in held.items() if RESCUE in path})
+            write_whole(self.host, BLS_OWNED, f"{_HEADER}\n{' '.join(own)}\n".encode(), 0o644)
+        except BaseException:
+            _put_back(self.host, held)
+            raise
+        os.sync()
 
     def _entries(self) -> list[BlsEntry]:
         names = [name for name in self.host.names(BLS) if name.endswith(".conf") and TRIAL_ID not in name]
@@ -275,6 +266,15 @@ class Grubby:
     def _owned(self) -> Tokens:
         lines = (self.host.read_if_there(BLS_OWNED) or "").splitlines()
         return tuple(word for line in lines if not line.startswith("#") for word in line.split())
+
+
+def _put_back(host: Host, held: dict[str, tuple[bytes | None, int]]) -> None:
+    """Files as they were, by content and mode."""
+    for path, (content, mode) in held.items():
+        if content is not None:
+            write_whole(host, path, content, mode)
+        elif host.exists(path):
+            os.unlink(host.path(path))
 
 
 def _refuse_sticky_environment(abstraction: str, filesystem: str) -> None:
