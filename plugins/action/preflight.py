@@ -25,6 +25,7 @@ OPTIONS = {
     "l3_align": {"type": "bool"},
     "spill": {"type": "bool", "default": False},
     "allow_cpu0": {"type": "bool", "default": False},
+    "hugepages": {"type": "list", "elements": "dict", "default": []},
     "sysroot": {"type": "path", "default": "/"},
 }
 
@@ -41,7 +42,7 @@ class ActionModule(ActionBase):
         if result.get("failed") or result.get("unreachable") or "topology" not in result:
             return result
         try:
-            plan = host_plan(Topology.from_dict(result["topology"]), result["host"]["interfaces"], site)
+            plan = host_plan(Topology.from_dict(result["topology"]), result["host"]["interfaces"], site, kernel=result["host"].get("kernel", ""))
         except SpecError as error:
             raise AnsibleActionFail(f"{host}: {error}; nothing was written") from None
         transaction.begin(host)

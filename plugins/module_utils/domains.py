@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The registry: which domains there are, in the one order in which they may be applied.
 
-Services that move interrupts go first, since what they moved is set after; channels before features, features before
-interrupts (a NIC reset recreates them), sysctl last.
+Huge pages go first, before anything else breaks memory up; then services that move interrupts, since what they moved is
+set after; channels before features, features before interrupts (a NIC reset recreates them), sysctl last.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .host.ethtool import read_ethtool, write_feature
+from .host.hugepages import read_hugepages, write_hugepages
 from .host.irq import read_irqs, write_irq
 from .host.machine import Host
 from .host.tunables import read_tunables, write_tunable
 from .host.units import read_units, write_unit
-from .model import irq, nic, tunables, units
+from .model import hugepages, irq, nic, tunables, units
 from .model.setting import Plan, Setting
 
 Spec = Mapping[str, Any]
@@ -31,7 +32,7 @@ class Domain:
     """One kind of thing a host has.
 
     ``persistence`` says what makes it last: a ``file`` of its own, the ``write`` itself, or the host ``agent`` at boot,
-    where Linux has no file for it.
+    where Linux has no file for it. ``files_first`` says that its files are written before its settings, which need them.
     """
 
     name: str
@@ -41,8 +42,18 @@ class Domain:
     plan: Callable[[Any, Spec], Plan]
     write: Callable[[Host, Any, Setting], None]
     persistence: str
+    files_first: bool = False
 
 
+HUGEPAGES = Domain(
+    "hugepages",
+    {"pages": {"type": "list", "elements": "dict", "default": [],
+               "options": {"size": {"type": "str", "required": True, "choices": list(hugepages.SIZES)}, "node": {"type": "int", "required": True},
+                           "count": {"type": "int", "required": True}, "at": {"type": "str", "choices": [hugepages.BOOT, hugepages.RUNTIME]}}},
+     "mounts": {"type": "list", "elements": "dict", "default": [],
+                "options": {"path": {"type": "str", "required": True}, "size": {"type": "str", "required": True, "choices": list(hugepages.SIZES)}}}},
+    hugepages.problems, read_hugepages, hugepages.plan, write_hugepages, persistence="agent", files_first=True,
+)
 UNITS = Domain(
     "units",
     {"removed": {"type": "list", "elements": "str", "required": True}},
@@ -70,4 +81,4 @@ TUNABLES = Domain(
     tunables.problems, read_tunables, tunables.plan, write_tunable, persistence="file",
 )
 
-DOMAINS = {domain.name: domain for domain in (UNITS, ETHTOOL, IRQ_AFFINITY, TUNABLES)}
+DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, ETHTOOL, IRQ_AFFINITY, TUNABLES)}

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 # Everything the agent imports; a test starts the zipapp alone, so a name missing here cannot pass.
 AGENT_MODULES = (
     "agent", "domains", "runner",
-    "host.container", "host.deployment", "host.ethtool", "host.files", "host.irq", "host.journal", "host.links", "host.machine",
+    "host.bootloader", "host.container", "host.deployment", "host.ethtool", "host.files", "host.hugepages", "host.irq", "host.journal",
+    "host.links", "host.machine",
     "host.programs", "host.tunables", "host.units",
-    "model.cpuset", "model.irq", "model.nic", "model.setting", "model.tunables", "model.units",
+    "model.cpuset", "model.hugepages", "model.irq", "model.nic", "model.setting", "model.tunables", "model.units",
 )
 # The part of tasks outside of a host-role playbook.
 OWN_PART = "site"
@@ -66,7 +67,7 @@ def run_documents(module: AnsibleModule, documents: runner.Desired) -> None:
 
 def differences(outcome: runner.Outcome) -> list[dict[str, str]]:
     """Ansible's diff: one entry for the settings, one for each owned text file."""
-    moved = [setting for setting in outcome.settings if setting.state in (DRIFTED, CHANGED) and not setting.name.startswith("/")]
+    moved = [setting for setting in outcome.settings if setting.state in (DRIFTED, CHANGED) and not str(setting.desired).startswith("sha256:")]
     found = []
     if moved:
         found.append({"before_header": "settings (live, after boot)", "after_header": "settings (live, after boot)",

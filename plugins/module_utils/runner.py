@@ -46,7 +46,10 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Survey:
-    """One domain of one host: what is, what is wanted, and what is wrong with the wish itself."""
+    """One domain of one host: what is, what is wanted, and what is wrong with the wish itself.
+
+    ``lasting`` has the settings that the write itself makes last.
+    """
 
     domain: Domain
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -54,6 +57,7 @@ class Survey:
     settings: tuple[Setting, ...] = ()
     files: tuple[OwnedFile, ...] = ()
     problem: str = ""
+    lasting: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -172,21 +176,21 @@ def _verdicts(host: Host, before: tuple[Setting, ...], surveys: list[Survey], re
 
 def _write(host: Host, survey: Survey, refusals: dict[tuple[str, str], Exception]) -> None:
     """Write what drifted of one domain; a refusal of one setting stops no other."""
-    for file in survey.files if survey.domain is AGENT else ():
+    for file in survey.files if survey.domain.files_first else ():
         _write_file(host, file, refusals)
     for setting in _to_write(survey):
         try:
             survey.domain.write(host, survey.state, setting)
         except (OSError, ProgramFailed, Unsupported) as error:
             refusals[setting.key] = error
-    for file in () if survey.domain is AGENT else survey.files:
+    for file in () if survey.domain.files_first else survey.files:
         _write_file(host, file, refusals)
 
 
 def _to_write(survey: Survey) -> list[Setting]:
-    """What drifted live; and what is only wrong after boot, where the write itself mends that."""
-    itself = survey.domain.persistence == "write"
-    return [setting for setting in survey.settings if setting.live_drift or (itself and setting.state == DRIFTED)]
+    """What drifted live; and what is only wrong after boot, where the write itself mends that. What only a boot brings is never written."""
+    return [setting for setting in survey.settings
+            if not setting.needs_reboot and (setting.live_drift or (setting.key in survey.lasting and setting.state == DRIFTED))]
 
 
 def _write_file(host: Host, file: OwnedFile, refusals: dict[tuple[str, str], Exception]) -> None:
@@ -198,6 +202,8 @@ def _write_file(host: Host, file: OwnedFile, refusals: dict[tuple[str, str], Exc
 
 
 def _verdict(before: Setting | None, after: Setting, refusal: Exception | None) -> Setting:
+    if after.needs_reboot and after.state == DRIFTED:
+        return replace(after, reason=after.reason or "waits for a boot")
     if isinstance(refusal, Unsupported) and after.state == DRIFTED:
         return replace(after, state=UNSUPPORTED, reason=str(refusal))
     drifted = before if before is not None and before.state == DRIFTED else replace(after, state=after.state if after.state == OK else DRIFTED)
@@ -227,7 +233,13 @@ def _survey(host: Host, domain: Domain, parts: Mapping[str, Mapping[str, Any]]) 
         plan = domain.plan(state, spec)
     except (SpecError, ProgramFailed, Unreadable, OSError) as error:
         return Survey(domain, problem=f"{domain.name}: {error}")
-    return Survey(domain, spec, state, plan.settings, plan.files)
+    return Survey(domain, spec, state, plan.settings, plan.files, lasting=_lasting(domain, plan))
+
+
+def _lasting(domain: Domain, plan: Plan) -> frozenset[tuple[str, str]]:
+    """What the write itself makes last: all of such a domain; of one that the agent keeps, what its plan knows the next boot of."""
+    by_plan = domain.persistence == "agent"
+    return frozenset(setting.key for setting in plan.settings if domain.persistence == "write" or (by_plan and setting.persisted is not None))
 
 
 def _with_persistence(host: Host, survey: Survey, kept: Mapping[str, Mapping[str, Any]], *, possible: bool) -> Survey:
@@ -235,9 +247,12 @@ def _with_persistence(host: Host, survey: Survey, kept: Mapping[str, Mapping[str
     if survey.domain.persistence != "agent" or survey.problem:
         return replace(survey, settings=tuple(judged(setting) for setting in survey.settings))
     if not possible:
-        return replace(survey, settings=tuple(judged_live(setting, "until the next boot only: nothing can run the agent") for setting in survey.settings))
+        return replace(survey, settings=tuple(
+            judged(setting) if setting.needs_reboot else judged_live(setting, "until the next boot only: nothing can run the agent")
+            for setting in survey.settings))
     boot = _kept_values(host, survey, kept)
-    told = (setting if setting.persisted is not None else replace(setting, persisted=boot.get(setting.key)) for setting in survey.settings)
+    told = (setting if setting.persisted is not None or setting.needs_reboot else replace(setting, persisted=boot.get(setting.key))
+            for setting in survey.settings)
     return replace(survey, settings=tuple(judged(setting) for setting in told))
 
 
@@ -294,4 +309,4 @@ def _refuse(problems: Iterable[str]) -> None:
         raise Refused("; ".join(found))
 
 
-AGENT = Domain("agent", {}, lambda spec: [], deployment.read, deployment.plan, deployment.write, persistence="write")
+AGENT = Domain("agent", {}, lambda spec: [], deployment.read, deployment.plan, deployment.write, persistence="write", files_first=True)

@@ -75,6 +75,15 @@ options:
     description: Allow an explicit cpulist with the boot CPU.
     type: bool
     default: false
+  hugepages:
+    description:
+      - The huge pages that applications need, each need with C(size) (V(2M) or V(1G)), and C(count) (pages on each chosen node) or C(buffers) and
+        C(buffer_bytes) (with C(overhead_bytes) for each, 256 by default).
+      - C(node) is V(nic) (the nodes of the NICs that are tuned, the default), V(all) (every node with memory) or a number.
+      - C(at) is V(boot) (the default of V(1G)) or V(runtime) (the default of V(2M)). Needs for one size and node add up.
+    type: list
+    elements: dict
+    default: []
   sysroot:
     description: Read a captured tree on the host instead of the live machine.
     type: path
@@ -89,6 +98,10 @@ EXAMPLES = r"""
       - interface: ens1f0
         carries: market_data
         application_cores: 4
+    hugepages:
+      - size: 1G
+        buffers: 64000
+        buffer_bytes: 2048
   register: preflight_result
 """
 
@@ -112,6 +125,11 @@ nics:
   elements: dict
 irq_nics:
   description: The NICs with the CPUs of their interrupts, as M(lowlatency.fleet.irq_affinity) takes them.
+  returned: success
+  type: list
+  elements: dict
+hugepages:
+  description: The huge pages of each node, as M(lowlatency.fleet.hugepages) takes them.
   returned: success
   type: list
   elements: dict

@@ -15,6 +15,8 @@ LABELS = {"drifted": "drifted", "changed": "set", "error": "error"}
 # Why a control matters, by the longest beginning of its id that is listed.
 WHY = {
     "agent": "the host agent sets at boot what Linux has no file for",
+    "hugepages": "large pages spare the application address translation misses, and must lie on its own node",
+    "hugepages.mount": "an application finds huge pages through a mount of their size",
     "irq.default_affinity": "interrupts asked for later would land on isolated CPUs",
     "irq.nic_affinity": "an interrupt away from its NIC's node, or on an application's CPU, costs latency on every packet",
     "irq.other_devices": "an interrupt on an isolated CPU stops the application there",
@@ -91,7 +93,7 @@ def sentence(setting: Mapping[str, Any]) -> str:
         return printable(f"{name}: {setting.get('reason')}{kind}")
     if setting.get("state") == "changed":
         text = f"{name} is now {desired}"
-    elif str(name).startswith("/"):
+    elif str(desired).startswith("sha256:"):
         text = f"{name} is {'missing' if current is None else 'not as planned'}"
     elif current == desired:
         text = f"{name} is {current}, but {'no file says so for' if persisted is None else f'will be {persisted} after'} the next boot"

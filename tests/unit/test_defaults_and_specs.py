@@ -28,7 +28,7 @@ PLAYBOOKS = sorted(path.stem for path in (REPOSITORY / "playbooks").glob("*s.yml
 # What comes from outside of a role: the play, and preflight's result.
 FROM_OUTSIDE = {"lowlatency_profile"}
 # Values of the site that role defaults may read.
-SITE = {"lowlatency_nics", "lowlatency_application_cores", "lowlatency_application_cpulist"}
+SITE = {"lowlatency_nics", "lowlatency_application_cores", "lowlatency_application_cpulist", "lowlatency_hugepages", "lowlatency_hugepages_mounts"}
 
 
 def loaded(name: str) -> Any:
@@ -142,7 +142,7 @@ def test_examples_are_right(name: str) -> None:
 
 
 def test_what_preflight_takes_is_what_the_partition_knows() -> None:
-    assert set(preflight_action.OPTIONS) - {"profile", "sysroot", "all_nics"} == set(Intent.__dataclass_fields__)
+    assert set(preflight_action.OPTIONS) - {"profile", "sysroot", "all_nics", "hugepages"} == set(Intent.__dataclass_fields__)
     role = set(defaults("preflight"))
     assert {f"preflight_{name}" for name in preflight_action.OPTIONS} - {"preflight_profile", "preflight_sysroot"} == role
     for name, option in preflight_action.OPTIONS.items():
@@ -196,6 +196,7 @@ def test_two_roles_do_not_speak_of_one_key(profile: str) -> None:
 def test_it_is_said_why_everything_matters(profile: str) -> None:
     said = loaded(f"profiles/{profile}.yml")
     controls = [key for role in ("kernel_tunables", "tcp_tuning") for key in said.get(role, {}).get("sysctl", {})]
+    controls += ["hugepages.2M", "hugepages.1G", "hugepages.mount"]
     controls += [f"net.offload.{name}" for name in said["nic_tuning"]["features"]] + [f"svc.{name}" for name in said["noisy_services"]["removed"]]
     assert [control for control in controls if not why(control)] == []
 

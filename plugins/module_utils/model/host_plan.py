@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .hugepages import BOOT, pages_per_node, per_node_boot
 from .nic import identity
 from .partition import Intent, Partition, partition
 from .setting import SpecError
@@ -17,29 +18,32 @@ MANAGEMENT = "management"
 NIC_KEYS = ("interface", "pci", "mac", "carries", "application_cores", "numa_node", "queues", "management", "features")
 
 
-def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, Any]) -> dict[str, Any]:
-    """``partition`` (plain values), ``nics`` and ``irq_nics`` as the ethtool and irq_affinity domains take them, ``summary`` and
-    ``explanation`` (sentences).
+def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, Any], *, kernel: str = "") -> dict[str, Any]:
+    """``partition`` (plain values), ``nics``, ``irq_nics`` and ``hugepages`` as the ethtool, irq_affinity and hugepages domains take
+    them, ``summary`` and ``explanation`` (sentences).
 
-    ``site`` has the keys of ``Intent`` with ``nics`` as the inventory has them. Raises ``SpecError``.
+    ``site`` has the keys of ``Intent`` with ``nics`` as the inventory has them, and ``hugepages``; ``kernel`` is the release that
+    runs. Raises ``SpecError``.
     """
     entries = [dict(entry) for entry in site.get("nics") or []]
     if site.get("all_nics"):
         entries = [{"pci": nic.pci, "management": True} for nic in topology.nics if nic.interfaces]
     entries = [entry for entry in entries if entry.get("carries") != MANAGEMENT or entry.get("management")]
     found = _found(topology, frozenset(interfaces), entries)
-    intent = {key: value for key, value in site.items() if key not in ("nics", "all_nics") and value is not None}
+    intent = {key: value for key, value in site.items() if key not in ("nics", "all_nics", "hugepages") and value is not None}
     virtual_cores = sum(int(entry.get("application_cores") or 0) for entry, nic in found if nic is None)
     intent["application_cores"] = int(intent.get("application_cores") or 0) + virtual_cores
     intent["nics"] = [_nic_intent(entry, nic) for entry, nic in found if nic is not None]
     intent.setdefault("l3_align", several_l3(topology))
     cores = partition(topology, Intent.from_dict(intent))
+    pages = pages_per_node(site.get("hugepages") or [], cores.nic_node.values(), topology, per_node_boot(kernel))
     return {
         "partition": cores.to_dict(),
         "nics": [_tuned(entry) for entry, _nic in found],
         "irq_nics": [{"pci": nic.pci, "cpus": _irq_cpulist(cores, nic)} for _entry, nic in found if nic is not None and cores.irq_cpus[nic.pci]],
-        "summary": _summary(cores),
-        "explanation": [*cores.reasons, *_remarks(found), *topology.gaps],
+        "hugepages": pages,
+        "summary": [*_summary(cores), *(f"huge pages on node {page['node']}: {page['count']} x {page['size']} at {page['at']}" for page in pages)],
+        "explanation": [*cores.reasons, *_remarks(found), *_page_remarks(pages, kernel), *topology.gaps],
     }
 
 
@@ -104,3 +108,10 @@ def _irq_cpulist(cores: Partition, nic: Nic) -> str:
 def _remarks(found: list[tuple[dict[str, Any], Nic | None]]) -> list[str]:
     remarks = [f"{identity(entry)} is no PCI device: no node and no interrupts follow from it" for entry, nic in found if nic is None]
     return remarks if found else ["the inventory names no NICs (lowlatency_nics): none is tuned"]
+
+
+def _page_remarks(pages: list[dict[str, Any]], kernel: str) -> list[str]:
+    """Why pages come later than one would think."""
+    if not pages or per_node_boot(kernel):
+        return []
+    return [f"No huge page comes at {BOOT}, because Linux {kernel} does not take huge pages per node on its command line"]

@@ -11,22 +11,32 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible_collections.lowlatency.fleet.plugins.action import apply, ethtool, irq_affinity, preflight, tunables, units
+from ansible_collections.lowlatency.fleet.plugins.action import (
+    apply,
+    ethtool,
+    hugepages,
+    irq_affinity,
+    preflight,
+    tunables,
+    units,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.topology import read_topology
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transaction
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import two_sockets
 
-JOINING = {"ethtool": ethtool, "irq_affinity": irq_affinity, "tunables": tunables, "units": units}
+JOINING = {"ethtool": ethtool, "hugepages": hugepages, "irq_affinity": irq_affinity, "tunables": tunables, "units": units}
 RIGHT: dict[str, dict[str, Any]] = {
     "ethtool": {"nics": [{"interface": "eth0"}], "features": {"gro": "off"}},
+    "hugepages": {"mounts": [{"path": "/mnt/huge1G", "size": "1G"}]},
     "irq_affinity": {"isolated": "4-7", "housekeeping": "0-3"},
     "tunables": {"values": {"vm.swappiness": 10}},
     "units": {"removed": ["irqbalance"]},
 }
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "ethtool": ({"nics": [{"interface": "eth0"}], "features": {"gro": 0}}, "neither on nor off"),
+    "hugepages": ({"mounts": [{"path": "/etc", "size": "1G"}]}, "folder of the system"),
     "irq_affinity": ({"isolated": "4-7", "housekeeping": "0-4"}, "R7"),
     "tunables": ({"values": {"vm.swappiness": True}}, "YAML boolean"),
     "units": ({"removed": ["sshd"]}, "never removed"),
@@ -169,9 +179,23 @@ def test_preflight_plans_and_opens_an_empty_transaction(surveyed: Runs) -> None:
     assert wish["isolated"] and DOMAINS["irq_affinity"].problems(wish) == []
 
 
+@pytest.mark.parametrize(("kernel", "at"), [("6.1.0-40-amd64", "boot"), ("5.10.0-40-amd64", "runtime")])
+def test_preflight_plans_huge_pages_by_the_kernel_that_runs(surveyed: Runs, kernel: str, at: str) -> None:
+    for memory in surveyed.result["topology"]["memory"].values():
+        memory["total_kib"] = 8 << 20
+    surveyed.result["host"]["kernel"] = kernel
+    result = act(preflight, surveyed, {"nics": [{"interface": "eth1"}], "hugepages": [{"size": "1G", "count": 4}]})
+    assert result["hugepages"] == [{"size": "1G", "node": 1, "count": 4, "at": at}]
+    assert DOMAINS["hugepages"].problems({"pages": result["hugepages"]}) == []
+    assert any("huge pages on node 1" in line for line in result["summary"])
+    assert any("5.10" in line for line in result["explanation"]) == (at == "runtime")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"nics": [{"interface": "eth7"}]}, "eth7.*there are: eth0, eth1, lo"), ({"application_cores": 400}, "h: .*nothing was written"),
+    [({"hugepages": [{"size": "1G", "count": 4, "node": 0}]}, r"h: hugepages: .*at most four fifths.*\(R8\); nothing was written"),
+     ({"hugepages": [{"size": "2MB", "count": 4, "node": 0}]}, "2MB"),
+     ({"nics": [{"interface": "eth7"}]}, "eth7.*there are: eth0, eth1, lo"), ({"application_cores": 400}, "h: .*nothing was written"),
      ({"nics": [{"interface": "eth0", "carrys": "x"}]}, "no such key carrys"), ({"smt_policy": "half"}, "smt_policy")],
 )
 def test_preflight_refuses_and_opens_nothing(surveyed: Runs, arguments: dict[str, Any], words: str) -> None:
