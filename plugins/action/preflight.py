@@ -42,7 +42,7 @@ class ActionModule(ActionBase):
         if result.get("failed") or result.get("unreachable") or "topology" not in result:
             return result
         try:
-            plan = host_plan(Topology.from_dict(result["topology"]), result["host"]["interfaces"], site, result["host"]["kernel"])
+            plan = host_plan(Topology.from_dict(result["topology"]), result["host"]["interfaces"], site, kernel=result["host"].get("kernel", ""))
         except SpecError as error:
             raise AnsibleActionFail(f"{host}: {error}; nothing was written") from None
         transaction.begin(host)

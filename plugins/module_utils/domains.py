@@ -65,10 +65,9 @@ HUGEPAGES = Domain(
     "hugepages",
     {"pages": {"type": "list", "elements": "dict", "default": [],
                "options": {"size": {"type": "str", "required": True, "choices": list(hugepages.SIZES)}, "node": {"type": "int", "required": True},
-                           "count": {"type": "int", "required": True}, "at": {"type": "str", "required": True, "choices": ["boot", "runtime"]}}},
+                           "count": {"type": "int", "required": True}, "at": {"type": "str", "choices": [hugepages.BOOT, hugepages.RUNTIME]}}},
      "mounts": {"type": "list", "elements": "dict", "default": [],
-                "options": {"path": {"type": "path", "required": True},
-                            "size": {"type": "str", "required": True, "choices": list(hugepages.SIZES)}}}},
+                "options": {"path": {"type": "str", "required": True}, "size": {"type": "str", "required": True, "choices": list(hugepages.SIZES)}}}},
     hugepages.problems, read_hugepages, hugepages.plan, write_hugepages, persistence="agent", files_first=True,
 )
 UNITS = Domain(

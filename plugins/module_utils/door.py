@@ -77,7 +77,7 @@ def run_documents(module: AnsibleModule, documents: runner.Desired) -> None:
 
 def differences(outcome: runner.Outcome) -> list[dict[str, str]]:
     """Ansible's diff: one entry for the settings, one for each owned text file."""
-    moved = [setting for setting in outcome.settings if setting.state in (DRIFTED, CHANGED) and not setting.name.startswith("/")]
+    moved = [setting for setting in outcome.settings if setting.state in (DRIFTED, CHANGED) and not str(setting.desired).startswith("sha256:")]
     found = []
     if moved:
         found.append({"before_header": "settings (live, after boot)", "after_header": "settings (live, after boot)",

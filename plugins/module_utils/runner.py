@@ -51,7 +51,10 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Survey:
-    """One domain of one host: what is, what is wanted, and what is wrong with the wish itself."""
+    """One domain of one host: what is, what is wanted, and what is wrong with the wish itself.
+
+    ``lasting`` has the settings that the write itself makes last.
+    """
 
     domain: Domain
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -59,6 +62,7 @@ class Survey:
     settings: tuple[Setting, ...] = ()
     files: tuple[OwnedFile, ...] = ()
     problem: str = ""
+    lasting: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -216,9 +220,8 @@ def _verdicts(host: Host, before: tuple[Setting, ...], surveys: list[Survey], re
     for survey in surveys:
         for setting in _with_files(host, _told(survey)):
             earlier = known.pop(setting.key, None)
-            waits = survey.domain.persistence == "boot" or setting.needs_reboot
-            yield replace(setting, reason=setting.reason or "waits for a boot") if waits and setting.state == DRIFTED else _verdict(
-                earlier, setting, refusals.get(setting.key))
+            waits = setting.state == DRIFTED and (survey.domain.boot is not None or setting.needs_reboot)
+            yield replace(setting, reason=setting.reason or "waits for a boot") if waits else _verdict(earlier, setting, refusals.get(setting.key))
     for setting in known.values():
         if setting.state == DRIFTED and setting.desired is None:
             yield replace(setting, state=CHANGED, current=None, persisted=None, reason="", needs_reboot=False)
@@ -240,11 +243,11 @@ def _write(host: Host, survey: Survey, refusals: dict[tuple[str, str], Exception
 
 
 def _to_write(survey: Survey) -> list[Setting]:
-    """What drifted live; and what is only wrong after boot, where the write itself mends that."""
-    if survey.domain.persistence == "boot":
+    """What drifted live; and what is only wrong after boot, where the write itself mends that. What only a boot brings is never written."""
+    if survey.domain.boot:
         return []
-    itself = survey.domain.persistence == "write"
-    return [setting for setting in survey.settings if setting.live_drift or (itself and setting.state == DRIFTED)]
+    return [setting for setting in survey.settings
+            if not setting.needs_reboot and (setting.live_drift or (setting.key in survey.lasting and setting.state == DRIFTED))]
 
 
 def _write_file(host: Host, file: OwnedFile, refusals: dict[tuple[str, str], Exception]) -> None:
@@ -285,7 +288,13 @@ def _survey(host: Host, domain: Domain, parts: Mapping[str, Mapping[str, Any]]) 
         plan = domain.plan(state, spec)
     except (SpecError, ProgramFailed, Unreadable, OSError) as error:
         return Survey(domain, problem=f"{domain.name}: {error}")
-    return Survey(domain, spec, state, plan.settings, plan.files)
+    return Survey(domain, spec, state, plan.settings, plan.files, lasting=_lasting(domain, plan))
+
+
+def _lasting(domain: Domain, plan: Plan) -> frozenset[tuple[str, str]]:
+    """What the write itself makes last: all of such a domain; of one that the agent keeps, what its plan knows the next boot of."""
+    by_plan = domain.persistence == "agent"
+    return frozenset(setting.key for setting in plan.settings if domain.persistence == "write" or (by_plan and setting.persisted is not None))
 
 
 def _with_persistence(host: Host, survey: Survey, kept: Mapping[str, Mapping[str, Any]], *, possible: bool) -> Survey:
@@ -293,9 +302,12 @@ def _with_persistence(host: Host, survey: Survey, kept: Mapping[str, Mapping[str
     if survey.domain.persistence != "agent" or survey.problem:
         return replace(survey, settings=tuple(judged(setting) for setting in survey.settings))
     if not possible:
-        return replace(survey, settings=tuple(judged_live(setting, "until the next boot only: nothing can run the agent") for setting in survey.settings))
+        return replace(survey, settings=tuple(
+            judged(setting) if setting.needs_reboot else judged_live(setting, "until the next boot only: nothing can run the agent")
+            for setting in survey.settings))
     boot = _kept_values(host, survey, kept)
-    told = (setting if setting.persisted is not None else replace(setting, persisted=boot.get(setting.key)) for setting in survey.settings)
+    told = (setting if setting.persisted is not None or setting.needs_reboot else replace(setting, persisted=boot.get(setting.key))
+            for setting in survey.settings)
     return replace(survey, settings=tuple(judged(setting) for setting in told))
 
 

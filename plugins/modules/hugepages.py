@@ -2,19 +2,19 @@
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Huge pages by NUMA node, and their mounts."""
+"""Huge pages of each NUMA node, and hugetlbfs mounts."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: hugepages
-short_description: Huge pages by NUMA node, and their mounts
+short_description: Huge pages of each NUMA node, and hugetlbfs mounts
 version_added: "0.1.0"
 description:
-  - Allocates huge pages of 2 MiB and 1 GiB on each NUMA node and reads back how many the kernel found.
-  - Pages to be had at boot are only verified, now and for the next boot; M(lowlatency.fleet.kernel_cmdline) reserves them.
-  - Refuses what would take more than four fifths of a node's memory, or more than can be spared now.
-  - Mounts hugetlbfs by systemd units of its own.
+  - Allocates huge pages on NUMA nodes at run time, exactly as many as wanted, and reads back how many the kernel found.
+  - Pages that come at boot are never written; they are compared with the kernel command line of the next boot, and wait for it.
+  - Refuses pages that would starve a node. A size that the CPU or kernel has not is V(unsupported), and so is everything in a container.
+  - Mounts hugetlbfs by a unit file that it owns. In the place and size that systemd itself mounts (C(/dev/hugepages)) there is no such file.
   - In a host-role playbook (where C(lowlatency_transaction) is true) the task only joins the transaction that the apply role runs.
 author:
   - contributors to lowlatency.fleet (@lowlatency-fleet)
@@ -22,57 +22,58 @@ extends_documentation_fragment:
   - lowlatency.fleet.contract
 options:
   pages:
-    description: Pages wanted, one entry for each size and node.
+    description: The pages, one entry for each size on each node. Other sizes and nodes are left as they are.
     type: list
     elements: dict
     default: []
     suboptions:
       size:
-        description: Size of a page.
+        description: The size of a page.
         type: str
         choices: [2M, 1G]
         required: true
       node:
-        description: NUMA node.
+        description: The NUMA node.
         type: int
         required: true
       count:
-        description: Number of pages.
+        description: How many pages.
         type: int
         required: true
       at:
-        description: Whether they are reserved at V(boot) or allocated at V(runtime).
+        description: When they are allocated. Left out, V(boot) for O(pages[].size=1G) and V(runtime) for O(pages[].size=2M).
         type: str
         choices: [boot, runtime]
-        required: true
   mounts:
-    description: Mounts of hugetlbfs.
+    description: Where hugetlbfs is mounted.
     type: list
     elements: dict
     default: []
     suboptions:
       path:
-        description: Where to mount, a folder of its own.
-        type: path
+        description: The mount point, an absolute path that is no folder of the system.
+        type: str
         required: true
       size:
-        description: Size of the mount's pages.
+        description: The size of its pages.
         type: str
         choices: [2M, 1G]
         required: true
 """
 
 EXAMPLES = r"""
-- name: The pool of the feed handler is on its NIC's node
+- name: Packet buffers are on the node of the NIC
   lowlatency.fleet.hugepages:
     pages:
+      - size: 1G
+        node: 1
+        count: 8
       - size: 2M
         node: 1
-        count: 71
-        at: runtime
+        count: 256
     mounts:
-      - path: /dev/hugepages2M
-        size: 2M
+      - path: /dev/hugepages-1G
+        size: 1G
 """
 
 RETURN = r"""

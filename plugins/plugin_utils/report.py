@@ -118,7 +118,7 @@ def sentence(setting: Mapping[str, Any]) -> str:
         return printable(f"{name}: {setting.get('reason')}{kind}")
     if setting.get("state") == "changed":
         text = f"{name} is now {_told(desired)}"
-    elif str(name).startswith("/"):
+    elif str(desired).startswith("sha256:"):
         text = f"{name} is {'missing' if current is None else 'not as planned'}"
     elif current == desired:
         text = f"{name} is {_told(current)}, but {'no file says so for' if persisted is None else f'will be {persisted} after'} the next boot"

@@ -8,6 +8,7 @@ Source: Documentation/admin-guide/kernel-parameters.txt, kernel/sched/isolation.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -497,7 +498,8 @@ def _file(state: CmdlineState, effective: Mapping[str, str]) -> Setting:
 
 
 def _line(tokens: Tokens) -> str | None:
-    return " ".join(tokens) or None
+    """A line of arguments in one word to compare, as other files are shown: each argument has a setting of its own."""
+    return f"sha256:{hashlib.sha256(' '.join(tokens).encode()).hexdigest()[:12]}" if tokens else None
 
 
 def _trial(state: CmdlineState, effective: Mapping[str, str]) -> Iterator[Setting]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .hugepages import pages_per_node
+from .hugepages import BOOT, pages_per_node, per_node_boot
 from .nic import identity
 from .partition import OFF_BY_KERNEL, Intent, Partition, partition
 from .setting import SpecError
@@ -18,11 +18,12 @@ MANAGEMENT = "management"
 NIC_KEYS = ("interface", "pci", "mac", "carries", "application_cores", "numa_node", "queues", "management", "features")
 
 
-def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, Any], kernel: str = "") -> dict[str, Any]:
-    """``partition`` (plain values), ``nics``, ``irq_nics`` and ``hugepages`` and ``cmdline`` as the ethtool, irq_affinity, hugepages and
+def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, Any], *, kernel: str = "") -> dict[str, Any]:
+    """``partition`` (plain values), ``nics``, ``irq_nics``, ``hugepages`` and ``cmdline`` as the ethtool, irq_affinity, hugepages and
     kernel_cmdline domains take them, ``summary`` and ``explanation`` (sentences).
 
-    ``site`` has the keys of ``Intent`` with ``nics`` as the inventory has them. Raises ``SpecError``.
+    ``site`` has the keys of ``Intent`` with ``nics`` as the inventory has them, and ``hugepages``; ``kernel`` is the release that
+    runs. Raises ``SpecError``.
     """
     entries = [dict(entry) for entry in site.get("nics") or []]
     if site.get("all_nics"):
@@ -35,15 +36,15 @@ def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, 
     intent["nics"] = [_nic_intent(entry, nic) for entry, nic in found if nic is not None]
     intent.setdefault("l3_align", several_l3(topology))
     cores = partition(topology, Intent.from_dict(intent))
+    pages = pages_per_node(site.get("hugepages") or [], cores.nic_node.values(), topology, per_node_boot(kernel))
     return {
         "partition": cores.to_dict(),
         "nics": [_tuned(entry) for entry, _nic in found],
         "irq_nics": [{"pci": nic.pci, "cpus": _irq_cpulist(cores, nic)} for _entry, nic in found if nic is not None and cores.irq_cpus[nic.pci]],
-        "hugepages": pages_per_node(site.get("hugepages") or [], cores.nic_node.values(), {node: memory.total_kib for node, memory in topology.memory.items()},
-                                    kernel=kernel),
+        "hugepages": pages,
         "cmdline": _planned_arguments(cores, site),
-        "summary": _summary(cores),
-        "explanation": [*cores.reasons, *_remarks(found), *topology.gaps],
+        "summary": [*_summary(cores), *(f"huge pages on node {page['node']}: {page['count']} x {page['size']} at {page['at']}" for page in pages)],
+        "explanation": [*cores.reasons, *_remarks(found), *_page_remarks(pages, kernel), *topology.gaps],
     }
 
 
@@ -115,3 +116,10 @@ def _irq_cpulist(cores: Partition, nic: Nic) -> str:
 def _remarks(found: list[tuple[dict[str, Any], Nic | None]]) -> list[str]:
     remarks = [f"{identity(entry)} is no PCI device: no node and no interrupts follow from it" for entry, nic in found if nic is None]
     return remarks if found else ["the inventory names no NICs (lowlatency_nics): none is tuned"]
+
+
+def _page_remarks(pages: list[dict[str, Any]], kernel: str) -> list[str]:
+    """Why pages come later than one would think."""
+    if not pages or per_node_boot(kernel):
+        return []
+    return [f"No huge page comes at {BOOT}, because Linux {kernel} does not take huge pages per node on its command line"]

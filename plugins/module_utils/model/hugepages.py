@@ -1,273 +1,533 @@
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Huge pages by NUMA node: how many a need comes to, what a node can spare, at boot and at run time, and their mounts. Pure: no I/O.
+"""Huge pages of each NUMA node, at boot and at run time, and hugetlbfs mounts: what is needed, allowed and planned. Pure: no I/O.
 
-Source: Documentation/admin-guide/mm/hugetlbpage.rst, kernel-parameters.txt (hugepages=, hugepagesz=), systemd.mount(5).
+Source: Documentation/admin-guide/mm/hugetlbpage.rst, Documentation/admin-guide/kernel-parameters.txt, mm/hugetlb.c, systemd.mount(5).
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .cpuset import format_cpulist
 from .setting import OwnedFile, Plan, Setting, SpecError, unsupported
 
-SIZE_KIB = {"2M": 2048, "1G": 1048576}
-SIZES = tuple(SIZE_KIB)
-BOOT, RUNTIME = "boot", "runtime"
-# A 1 GiB page needs its memory in one piece, which only a boot is sure to find.
-USUAL_TIME = {"2M": RUNTIME, "1G": BOOT}
-# What a packet buffer takes beside its data: descriptor and headroom, 128 bytes each, as in DPDK.
-OVERHEAD_BYTES = 256
-NEED_KEYS = ("size", "count", "buffers", "buffer_bytes", "overhead_bytes", "node", "at")
-# The share of a node's memory that huge pages may take, and what stays free of it at run time (rule R8).
-SHARE = 0.8
-RESERVE_KIB, RESERVE_SHARE = 2 << 20, 0.1
+if TYPE_CHECKING:
+    from .topology import Topology
 
-UNIT_FOLDER = "/etc/systemd/system"
-SYSTEM_MOUNT = "/dev/hugepages"
-_SYSTEM_FOLDERS = ("/", "/boot", "/dev", "/etc", "/home", "/lib", "/proc", "/root", "/run", "/sbin", "/bin", "/srv", "/sys", "/tmp", "/usr", "/var", "/opt")
-_PATH = re.compile(r"(/[A-Za-z0-9_.-]+)+")
-_HEADER = "# Owned by lowlatency.fleet: rewritten as a whole. Change the inventory instead."
+SIZES = ("2M", "1G")
+SIZE_KIB = {"2M": 2048, "1G": 1048576}
+BOOT = "boot"
+RUNTIME = "runtime"
+# A gigantic page needs memory that only a fresh boot surely has in one piece.
+USUAL_AT = {"2M": RUNTIME, "1G": BOOT}
+
+MOUNT = "hugepages.mount"
+MOUNT_FILE = "hugepages.mount_file"
+UNITS = "/etc/systemd/system"
+TARGET = "local-fs.target"
+# systemd mounts the kernel's default size here by itself (dev-hugepages.mount).
+SYSTEMD_MOUNT = "/dev/hugepages"
+
+NEED_KEYS = ("size", "count", "buffers", "buffer_bytes", "overhead_bytes", "node", "at")
+PAGE_KEYS = ("size", "node", "count", "at")
+# 128 bytes of descriptor and 128 of headroom: a DPDK packet buffer.
+OVERHEAD_BYTES = 256
+_SHARE = (4, 5)
+_RESERVE_KIB = 2 * 1024 * 1024
+
+_SYSTEM_FOLDERS = frozenset(
+    ("/", "/dev", "/dev/mqueue", "/dev/pts", "/dev/shm", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/run/lock", "/run/systemd", "/run/user",
+     "/srv", "/tmp", "/var", "/var/cache", "/var/lib", "/var/log", "/var/run", "/var/spool", "/var/tmp"))
+_SYSTEM_TREES = ("/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin", "/sys", "/usr")
+
+# hugepages= by node came with Linux 5.16; the enterprise kernel 5.14 of EL 9 has it too.
+_PER_NODE_SINCE = (5, 16)
 
 
 @dataclass(frozen=True)
-class NodeMemory:
-    """Memory of one node in KiB: all of it, and what a run could take now (free, or file pages that can be dropped)."""
+class Page:
+    """The pages of one size on one node: how many, and whether they come ``at`` boot or at run time."""
+
+    size: str
+    node: int
+    count: int
+    at: str
+
+    @property
+    def name(self) -> str:
+        """The instance of the setting."""
+        return f"node{self.node} {self.size}"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node as its kernel shows it, in KiB; ``pages`` has only the sizes it can have."""
 
     total_kib: int
-    available_kib: int = 0
+    free_kib: int = 0
+    file_kib: int = 0
+    pages: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Mount:
-    """One mount asked for: its page size if it is there, and its unit's text and whether that is enabled."""
+    """What is at a mount point: the file system, its page size, the unit file that is there and whether boot wants it."""
 
-    page_size: str | None = None
-    unit_text: str | None = None
+    filesystem: str = ""
+    size: str = ""
+    unit: bytes | None = None
     enabled: bool = False
 
 
 @dataclass(frozen=True)
 class HugepagesState:
-    """``pages``: ``{(size, node): number}`` of the sizes this machine has; ``boot`` the same of the next boot, None where that is not told."""
+    """The nodes and mount points asked for. ``boot`` is what the next boot's command line asks for, None where ``boot_unknown`` says why.
 
-    pages: Mapping[tuple[str, int], int] = field(default_factory=dict)
-    memory: Mapping[int, NodeMemory] = field(default_factory=dict)
+    ``sizes`` are those the kernel has, ``default_size`` is its default one; ``without`` says why there is no service manager.
+    """
+
+    nodes: Mapping[int, Node] = field(default_factory=dict)
     boot: Mapping[tuple[str, int | None], int] | None = None
+    boot_unknown: str = ""
     mounts: Mapping[str, Mount] = field(default_factory=dict)
+    sizes: frozenset[str] = frozenset()
+    default_size: str = ""
     container: str = ""
     without: str = ""
 
 
-# --- from needs to pages ----------------------------------------------------------------------------------------------
+# --- what a site needs ------------------------------------------------------------------------------------------------
 
 
-def pages_per_node(needs: Iterable[Mapping[str, Any]], nic_nodes: Iterable[int], memory_kib: Mapping[int, int], *, kernel: str = "") -> list[dict[str, Any]]:
-    """``[{size, node, count, at}]``, sorted, for the needs of a site on a machine with this memory. Raises ``SpecError``.
+def pages_per_node(needs: Iterable[Any], nic_nodes: Iterable[int], topology: Topology, per_node_boot: bool = True) -> list[dict[str, Any]]:
+    """``{size, node, count, at}`` of all needs together, sorted; without ``per_node_boot`` what would come at boot comes at run time.
 
-    A ``kernel`` that cannot reserve by node at boot gets its pages at run time.
+    Raises ``SpecError`` (R8).
     """
-    found: dict[tuple[str, int], tuple[int, str]] = {}
+    counts: dict[tuple[str, int], int] = {}
+    boot: set[tuple[str, int]] = set()
+    nics = sorted(set(nic_nodes))
     for need in needs:
-        size, count, at = _need(need)
-        for node in _nodes(need, sorted(set(nic_nodes)), memory_kib):
-            before, when = found.get((size, node), (0, RUNTIME))
-            found[(size, node)] = (before + count, BOOT if BOOT in (at, when) else RUNTIME)
-    can_boot = reserves_by_node(kernel)
-    pages = [{"size": size, "node": node, "count": count, "at": at if can_boot else RUNTIME} for (size, node), (count, at) in sorted(found.items())]
-    refused = starved(pages, memory_kib)
-    if refused:
-        raise SpecError("; ".join(refused))
-    return pages
+        size, at = _size_and_at(need)
+        wanted = _needed_pages(need, size)
+        for node in _needed_nodes(need, nics, topology):
+            counts[size, node] = counts.get((size, node), 0) + wanted
+            if at == BOOT and per_node_boot:
+                boot.add((size, node))
+    pages = [Page(size, node, count, BOOT if (size, node) in boot else RUNTIME) for (size, node), count in counts.items()]
+    refuse_starved(pages, {node: memory.total_kib for node, memory in topology.memory.items()})
+    return [{"size": page.size, "node": page.node, "count": page.count, "at": page.at} for page in sorted(pages, key=_kernel_order)]
 
 
-def _need(need: Mapping[str, Any]) -> tuple[str, int, str]:
-    shown = f"huge pages {dict(need)!r:.120}"
-    unknown = sorted(set(need) - set(NEED_KEYS))
-    if unknown:
-        raise SpecError(f"{shown}: no such key {', '.join(unknown)}; there are: {', '.join(NEED_KEYS)}")
-    size, at = str(need.get("size")), str(need.get("at") or USUAL_TIME.get(str(need.get("size")), RUNTIME))
-    if size not in SIZES:
-        raise SpecError(f"{shown}: size is one of {', '.join(SIZES)}")
-    if at not in (BOOT, RUNTIME):
-        raise SpecError(f"{shown}: at is {BOOT} or {RUNTIME}")
-    if (need.get("count") is None) == (need.get("buffers") is None):
-        raise SpecError(f"{shown}: give either count, or buffers with buffer_bytes")
-    if need.get("count") is not None:
-        return size, _number(need["count"], "count", shown), at
-    each = _number(need.get("buffer_bytes"), "buffer_bytes", shown) + _number(need.get("overhead_bytes", OVERHEAD_BYTES), "overhead_bytes", shown)
-    return size, -(-_number(need["buffers"], "buffers", shown) * each // (SIZE_KIB[size] << 10)), at
-
-
-def _number(value: object, name: str, shown: str) -> int:
-    text = str(value)
-    if isinstance(value, bool) or not (text.isdecimal() and text.isascii()) or len(text) > 15:
-        raise SpecError(f"{shown}: {name} is a whole number, 0 or more")
-    return int(text)
-
-
-def _nodes(need: Mapping[str, Any], nic_nodes: Sequence[int], memory_kib: Mapping[int, int]) -> list[int]:
-    node, shown = str(need.get("node", "nic")), f"huge pages {dict(need)!r:.120}"
-    with_memory = sorted(number for number, kib in memory_kib.items() if kib)
-    if node == "all":
-        return with_memory
-    if node == "nic":
-        if not nic_nodes:
-            raise SpecError(f"{shown}: node is nic, and no PCI NIC is named; name it in lowlatency_nics, or give the node's number, or all")
-        return list(nic_nodes)
-    if not (node.isdecimal() and node.isascii()):
-        raise SpecError(f"{shown}: node is a number, nic or all")
-    if int(node) not in with_memory:
-        raise SpecError(f"{shown}: no node {node} with memory is here; there are: {format_cpulist(with_memory)}")
-    return [int(node)]
-
-
-def starved(pages: Iterable[Mapping[str, Any]], memory_kib: Mapping[int, int]) -> list[str]:
-    """Which nodes these pages would take too much of, in words (R8)."""
-    taken: dict[int, int] = {}
+def refuse_starved(pages: Iterable[Page], total_kib: Mapping[int, int]) -> None:
+    """Raises ``SpecError`` (R8) where the pages of a node are more than four fifths of its memory."""
+    by_node: dict[int, int] = {}
     for page in pages:
-        taken[int(page["node"])] = taken.get(int(page["node"]), 0) + int(page["count"]) * SIZE_KIB[str(page["size"])]
-    return [
-        f"huge pages on node {node}: {kib >> 10} MiB of {memory_kib.get(node, 0) >> 10} MiB, at most {int(SHARE * 100)} % may go to them; ask for fewer (R8)"
-        for node, kib in sorted(taken.items()) if kib > SHARE * memory_kib.get(node, 0)]
+        by_node[page.node] = by_node.get(page.node, 0) + page.count * SIZE_KIB[page.size]
+    for node, kib in sorted(by_node.items()):
+        limit = total_kib[node] * _SHARE[0] // _SHARE[1]
+        if kib > limit:
+            raise _refusal(f"hugepages: {_mib(kib)} of huge pages on node {node}, which has {_mib(total_kib[node])} of memory; "
+                           f"at most four fifths may be huge pages: ask for no more than {_mib(limit)} there")
 
 
-def reserves_by_node(kernel: str) -> bool:
-    """Whether a kernel knows ``hugepages=NODE:NUMBER``: Linux 5.16, and EL9's 5.14, which has it too. An unknown one counts as able."""
-    found = re.match(r"(\d+)\.(\d+)", kernel)
-    return not found or (int(found[1]), int(found[2])) >= (5, 16) or ".el9" in kernel
+def per_node_boot(kernel_release: str) -> bool:
+    """Whether this kernel takes ``hugepages=<node>:<count>``; a release that tells no version counts as one that does."""
+    version = re.match(r"(\d+)\.(\d+)", kernel_release)
+    if version is None or re.search(r"\.el9(?!\d)", kernel_release):
+        return True
+    return (int(version[1]), int(version[2])) >= _PER_NODE_SINCE
+
+
+def _refusal(message: str) -> SpecError:
+    return SpecError(f"{message} (R8)")
+
+
+def _size_and_at(need: Any) -> tuple[str, str]:
+    if not isinstance(need, Mapping):
+        raise _refusal(f"hugepages: {need!r:.80} is no mapping; its keys are {', '.join(NEED_KEYS)}")
+    unknown = sorted(str(key) for key in need if key not in NEED_KEYS)
+    if unknown:
+        raise _refusal(f"hugepages: no such key {', '.join(unknown)}; there are: {', '.join(NEED_KEYS)}")
+    size, at = need.get("size"), need.get("at")
+    if size not in SIZES:
+        raise _refusal(f"hugepages: size {size!r:.80}; {_SIZE_REMEDY}")
+    if at not in (None, BOOT, RUNTIME):
+        raise _refusal(f"hugepages: at {at!r:.80}; {_AT_REMEDY}")
+    return str(size), str(at or USUAL_AT[str(size)])
+
+
+_SIZE_REMEDY = f"pages come in {' and '.join(SIZES)}, spelled so: write one of them"
+_AT_REMEDY = f"pages come at {BOOT} or at {RUNTIME}: write one of them"
+
+
+def _needed_pages(need: Mapping[str, Any], size: str) -> int:
+    """How many pages a need is on each of its nodes."""
+    given = [key for key in NEED_KEYS if need.get(key) is not None]
+    by_buffers = {"buffers", "buffer_bytes"}.intersection(given)
+    if "count" in given:
+        if by_buffers or "overhead_bytes" in given:
+            raise _refusal(f"hugepages: both count and {', '.join(key for key in given if key.startswith(('buffer', 'overhead')))}; say one of the two")
+        return _number(need["count"], "count", 0)
+    if len(by_buffers) < 2:
+        raise _refusal(f"hugepages: {dict(need)!r:.120} says no amount; give count, or buffers and buffer_bytes")
+    each = _number(need["buffer_bytes"], "buffer_bytes", 1) + _number(need.get("overhead_bytes", OVERHEAD_BYTES), "overhead_bytes", 0)
+    return -(-_number(need["buffers"], "buffers", 1) * each // (SIZE_KIB[size] * 1024))
+
+
+def _needed_nodes(need: Mapping[str, Any], nics: list[int], topology: Topology) -> list[int]:
+    """The nodes a need is for; each has memory, and tells how much."""
+    told = sorted(node for node, memory in topology.memory.items() if memory.total_kib > 0)
+    known = f"the nodes with memory are: {', '.join(map(str, told)) or 'none'}"
+    chosen = need.get("node", "nic")
+    if chosen in ("nic", None):
+        if not nics:
+            raise _refusal(f"hugepages: node nic, but no PCI NIC of this host is tuned; name the node (a number, or all); {known}")
+        nodes = nics
+    elif chosen == "all":
+        if not told:
+            raise _refusal("hugepages: node all, but this host tells the memory of no node; leave huge pages out on it")
+        nodes = told
+    else:
+        nodes = [_number(chosen, "node", 0, "nic, all, or ")]
+    for node in nodes:
+        if node not in told:
+            exists = node in topology.nodes or node in topology.memory
+            raise _refusal(f"hugepages: node {node} {'has no memory' if exists else 'is no node'} of this host; {known}")
+    return nodes
+
+
+def _number(value: Any, name: str, least: int, besides: str = "") -> int:
+    """A whole number, or its text as templates deliver it."""
+    try:
+        if isinstance(value, (int, str)) and not isinstance(value, bool) and int(value) >= least:
+            return int(value)
+    except ValueError:
+        pass
+    raise _refusal(f"hugepages: {name} {value!r:.80}; give {besides}a whole number of at least {least}")
+
+
+def _mib(kib: int) -> str:
+    return f"{kib // 1024} MiB"
+
+
+def _kernel_order(page: Page) -> tuple[int, int]:
+    return (SIZE_KIB[page.size], page.node)
+
+
+# --- the kernel command line ------------------------------------------------------------------------------------------
 
 
 def boot_tokens(pages: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The kernel arguments of the pages to be had at boot, smaller size first."""
-    found: list[str] = []
+    """The kernel arguments of the pages that come at boot, sizes ascending: ``hugepagesz=2M``, ``hugepages=0:64,1:256``."""
+    at_boot = sorted((page for page in map(_page, pages) if page.at == BOOT and page.count), key=_kernel_order)
+    tokens: list[str] = []
     for size in SIZES:
-        nodes = sorted((int(page["node"]), int(page["count"])) for page in pages if page["size"] == size and page["at"] == BOOT and int(page["count"]))
-        if nodes:
-            found += [f"hugepagesz={size}", "hugepages=" + ",".join(f"{node}:{count}" for node, count in nodes)]
-    return tuple(found)
+        counts = ",".join(f"{page.node}:{page.count}" for page in at_boot if page.size == size)
+        tokens += [f"hugepagesz={size}", f"hugepages={counts}"] if counts else []
+    return tuple(tokens)
 
 
 def pages_of(tokens: Iterable[str]) -> dict[tuple[str, int | None], int]:
-    """``{(size, node): number}`` that a command line reserves; node None where it is left to the kernel.
+    """``{(size, node): count}`` that a kernel reads from its command line; node None where no node is named.
 
-    As mm/hugetlb.c reads it: a number belongs to the size before it, and the last one of a size counts. What makes no sense is left out.
+    Other sizes than those of x86 are left out; what the kernel does not understand never raises.
     """
-    tokens = list(tokens)
-    default = next((token.partition("=")[2] for token in reversed(tokens) if token.startswith("default_hugepagesz=")), "2M")
-    size = default
-    found: dict[tuple[str, int | None], int] = {}
+    read = _Arguments()
     for token in tokens:
-        key, _equals, value = token.partition("=")
+        if token == "--":
+            break  # the rest is for init
+        key, _equals, value = token.replace('"', "").partition("=")
         if key == "hugepagesz":
-            size = value
-        elif key == "hugepages" and re.fullmatch(r"\d+(:\d+)?(,\d+:\d+)*", value):
-            found = {known: number for known, number in found.items() if known[0] != size}
-            for part in value.split(","):
-                node, colon, number = part.partition(":")
-                found[(size, int(node) if colon else None)] = int(number if colon else node)
+            read.size(value)
+        elif key == "default_hugepagesz":
+            read.default(value)
+        elif key == "hugepages":
+            read.counts(value)
+    names = {kib: name for name, kib in SIZE_KIB.items()}
+    return {(names[kib], node): count for kib, counts in sorted(read.pages().items()) for node, count in counts.items()}
+
+
+class _Arguments:
+    """The state of mm/hugetlb.c while it reads hugepagesz=, default_hugepagesz= and hugepages=, in their order."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, dict[int | None, int]] = {}
+        self._implied: dict[int | None, int] = {}
+        self._default: int | None = None
+        self._parsed = 0
+        self._valid = True
+        self._last: int | None = None
+
+    def size(self, value: str) -> None:
+        """hugepagesz_setup(): a size counts once; only a default size without a count may be named again."""
+        size = kib_of(value)
+        again = size in self._known and (size != self._default or any(self._known[size].values()))
+        self._valid = size in SIZE_KIB.values() and not again
+        if self._valid:
+            self._known.setdefault(size, {})
+            self._parsed = size
+
+    def default(self, value: str) -> None:
+        """default_hugepagesz_setup(): counts once, and takes over a count that came before any size."""
+        size = kib_of(value)
+        self._valid = size in SIZE_KIB.values() and self._default is None
+        if self._valid:
+            if size not in self._known:
+                self._known[size], self._parsed = {}, size
+            self._default = size
+            if any(self._implied.values()):
+                self._known[size], self._implied = self._implied, {}
+
+    def counts(self, value: str) -> None:
+        """hugepages_setup(): of the size before it; not twice for one, and nothing at all where a part is malformed."""
+        if not self._valid:
+            self._valid = True
+            return
+        where = self._parsed if self._known else 0
+        if where == self._last:
+            return
+        target = self._known[where] if self._known else self._implied
+        found = _counts(value)
+        if found is None:
+            target.clear()
+        else:
+            target.update(found)
+            self._last = where
+
+    def pages(self) -> dict[int, dict[int | None, int]]:
+        """What is allocated in the end, by size in KiB: where nodes are named, only on them."""
+        known = dict(self._known)
+        if self._default is None and any(self._implied.values()):
+            known[SIZE_KIB["2M"]] = self._implied
+        by_node = {size: any(count for node, count in counts.items() if node is not None) for size, counts in known.items()}
+        return {size: {node: count for node, count in counts.items() if node is not None or not by_node[size]} for size, counts in known.items()}
+
+
+def _counts(value: str) -> dict[int | None, int] | None:
+    """The counts of one hugepages= argument; None where the kernel calls it invalid."""
+    found: dict[int | None, int] = {}
+    rest = value
+    while rest:
+        pair = re.match(r"([0-9]{1,18})(?::([0-9]{1,18}))?", rest)
+        if pair is None or rest[pair.end():pair.end() + 1] == ":" or (pair[2] is None and rest != value):
+            return None
+        if pair[2] is None:
+            return {None: int(pair[1])}
+        found[int(pair[1])] = int(pair[2])
+        if rest[pair.end():pair.end() + 1] != ",":
+            break
+        rest = rest[pair.end() + 1:]
     return found
+
+
+def kib_of(text: str) -> int:
+    """A size as the kernel writes and reads it (``2M``, ``2048K``, ``1024M``, bytes), in KiB; 0 for no size."""
+    match = re.match(r"([1-9][0-9]{0,17})([KkMmGg]?)", text)
+    shift = {"": 0, "k": 10, "m": 20, "g": 30}
+    return (int(match[1]) << shift[match[2].lower()]) >> 10 if match else 0
+
+
+def size_of(text: str) -> str:
+    """The name of a size however the kernel spells it: ``1024M`` -> ``1G``; a size without a name stays as it is."""
+    return next((name for name, kib in SIZE_KIB.items() if kib == kib_of(text)), text)
 
 
 # --- the domain -------------------------------------------------------------------------------------------------------
 
 
 def problems(spec: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the pages and mounts asked for on any host."""
-    found = []
-    for page in spec.get("pages") or []:
-        try:
-            if set(page) != {"size", "node", "count", "at"}:
-                raise SpecError(f"huge pages {dict(page)!r:.120}: give size, node, count and at")
-            _need(page)
-            _number(page["node"], "node", f"huge pages {dict(page)!r:.120}")
-        except SpecError as error:
-            found.append(str(error))
-    for mount in spec.get("mounts") or []:
-        path, size = str(mount.get("path")), str(mount.get("size"))
-        if not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")) or path in _SYSTEM_FOLDERS:
-            found.append(f"mount {path!r:.80}: not a path to mount huge pages on; give a folder of its own, like /dev/hugepages1G")
-        if size not in SIZES:
-            found.append(f"mount {path!r:.80}: size {size!r:.20} is none of {', '.join(SIZES)}; choose one")
+    """What is wrong with pages and mounts on any host: value, rule and remedy, one sentence each."""
+    pages, mounts = list(spec.get("pages") or []), list(spec.get("mounts") or [])
+    found = [problem for page in pages for problem in _page_problems(page)] + [problem for mount in mounts for problem in _mount_problems(mount)]
+    if found:
+        return found
+    names = [_page(page).name for page in pages]
+    paths = [str(mount["path"]) for mount in mounts]
+    return [f"hugepages {name}: is there twice; leave one of the two out" for name in sorted({name for name in names if names.count(name) > 1})] + [
+        f"hugepages mount {path}: is there twice; leave one of the two out" for path in sorted({path for path in paths if paths.count(path) > 1})]
+
+
+def _page_problems(page: Any) -> list[str]:
+    if not isinstance(page, Mapping) or any(page.get(key) is None for key in ("size", "node", "count")):
+        return [f"hugepages {page!r:.120}: size, node and count belong here; give all three"]
+    found = [f"hugepages {page!r:.120}: no such key {key}; there are: {', '.join(PAGE_KEYS)}" for key in page if key not in PAGE_KEYS]
+    if page["size"] not in SIZES:
+        found.append(f"hugepages: size {page['size']!r:.80}; {_SIZE_REMEDY}")
+    if page.get("at") not in (None, BOOT, RUNTIME):
+        found.append(f"hugepages: at {page['at']!r:.80}; {_AT_REMEDY}")
+    for key in ("node", "count"):
+        value = page[key]
+        if isinstance(value, bool) or not ((isinstance(value, int) and value >= 0) or (isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value))):
+            found.append(f"hugepages: {key} {value!r:.80}; give a whole number of at least 0")
     return found
 
 
+def _mount_problems(mount: Any) -> list[str]:
+    if not isinstance(mount, Mapping) or any(mount.get(key) is None for key in ("path", "size")):
+        return [f"hugepages mount {mount!r:.120}: path and size belong here; give both"]
+    path, shown = mount["path"], f"hugepages mount {mount['path']!r:.80}"
+    found = [f"{shown}: no such key {key}; there are: path, size" for key in mount if key not in ("path", "size")]
+    if mount["size"] not in SIZES:
+        found.append(f"{shown}: size {mount['size']!r:.80}; {_SIZE_REMEDY}")
+    if not isinstance(path, str) or not re.fullmatch(r"/[A-Za-z0-9._+:@/-]*", path):
+        return [*found, f"{shown}: a mount point is an absolute path of letters, digits and . _ + : @ -; write it like /mnt/huge1G"]
+    if posixpath.normpath(path) != path or path.startswith("//"):
+        return [*found, f"{shown}: the path takes detours; write it as {'/' + posixpath.normpath(path).lstrip('/')}"]
+    if path in _SYSTEM_FOLDERS or any(path == tree or path.startswith(f"{tree}/") for tree in _SYSTEM_TREES):
+        found.append(f"{shown}: is a folder of the system, which a mount would hide; choose one of its own, like /mnt/huge1G")
+    return found
+
+
+def wanted_pages(spec: Mapping[str, Any]) -> list[Page]:
+    """The pages of a specification in the order of writing: large ones first, before small ones break memory up."""
+    return sorted(map(_page, spec.get("pages") or []), key=lambda page: (-SIZE_KIB[page.size], page.node))
+
+
+def _page(page: Mapping[str, Any]) -> Page:
+    return Page(page["size"], int(page["node"]), int(page["count"]), page.get("at") or USUAL_AT[page["size"]])
+
+
 def plan(state: HugepagesState, spec: Mapping[str, Any]) -> Plan:
-    """One setting for the pages of each size and node, one for each mount, and the unit files of the mounts. Raises ``SpecError``."""
-    pages, mounts = spec.get("pages") or [], spec.get("mounts") or []
-    without = f"memory belongs to the machine, not to this container ({state.container})" if state.container else state.without
-    if without:
-        return Plan((*(unsupported(f"hugepages.{page['size']}", _name(page), str(page["count"]), without) for page in pages),
-                     *(unsupported("hugepages.mount", f"mount {mount['path']}", f"pagesize={mount['size']}", without) for mount in mounts)))
-    _refuse_starving(state, pages)
-    ordered = sorted(pages, key=lambda page: (str(page["size"]), int(page["node"])))
-    settings = [_pages(state, page) for page in ordered]
-    settings += [_mount(state.mounts.get(str(mount["path"]), Mount()), str(mount["path"]), str(mount["size"])) for mount in mounts]
-    ours = [mount for mount in mounts if not _systemds_own(state.mounts.get(str(mount["path"]), Mount()), str(mount["path"]), str(mount["size"]))]
-    return Plan(tuple(settings), tuple(OwnedFile("hugepages.mount_unit", unit_path(str(mount["path"])), unit_text(str(mount["path"]), str(mount["size"])))
-                                       for mount in ours))
+    """Pages of each node, then mounts, and the unit files of those; raises ``SpecError`` (R8) where a node would starve."""
+    pages, mounts = wanted_pages(spec), sorted((dict(mount) for mount in spec.get("mounts") or []), key=lambda mount: str(mount["path"]))
+    if state.container:
+        reason = f"belongs to the machine, not to this container ({state.container})"
+        return Plan((*(unsupported(f"hugepages.{page.size}", page.name, str(page.count), reason) for page in pages),
+                     *(unsupported(MOUNT, mount["path"], f"pagesize={mount['size']}", reason) for mount in mounts)))
+    if state.nodes:
+        _refuse_unknown_nodes(state, pages)
+        refuse_starved(pages, {node: known.total_kib for node, known in state.nodes.items()})
+        _refuse_starved_now(state, pages)
+    settings = [_page_setting(state, page) for page in pages]
+    files = []
+    for mount in mounts:
+        settings.append(_mount_setting(state, mount["path"], mount["size"]))
+        if _mountable(state, mount["size"]) == "" and _needs_unit(state, mount["path"], mount["size"]):
+            files.append(OwnedFile(MOUNT_FILE, unit_file(mount["path"]), unit_text(mount["path"], mount["size"])))
+    return Plan(tuple(settings), tuple(files))
 
 
-def _name(page: Mapping[str, Any]) -> str:
-    return f"node{page['node']} {page['size']}"
+def _refuse_unknown_nodes(state: HugepagesState, pages: Iterable[Page]) -> None:
+    for page in pages:
+        if page.node not in state.nodes:
+            raise _refusal(f"hugepages: node {page.node} is no node of this host; its nodes are: {', '.join(map(str, sorted(state.nodes)))}")
 
 
-def _pages(state: HugepagesState, page: Mapping[str, Any]) -> Setting:
-    size, node, count = str(page["size"]), int(page["node"]), str(page["count"])
-    control, at_boot = f"hugepages.{size}", page["at"] == BOOT
-    if (size, node) not in state.pages:
-        return unsupported(control, _name(page), count, f"node {node} of this machine has no pages of {size}")
-    current = str(state.pages[(size, node)])
-    if not at_boot:
-        return Setting(control, _name(page), count, current)
+def _refuse_starved_now(state: HugepagesState, pages: Iterable[Page]) -> None:
+    """What has to be added at run time must leave the node its reserve; nothing to add is never refused."""
+    added: dict[int, int] = {}
+    for page in pages:
+        more = page.count - state.nodes[page.node].pages.get(page.size, page.count)
+        if page.at == RUNTIME and more > 0:
+            added[page.node] = added.get(page.node, 0) + more * SIZE_KIB[page.size]
+    for number, kib in sorted(added.items()):
+        node = state.nodes[number]
+        limit = (node.free_kib + node.file_kib) * _SHARE[0] // _SHARE[1] - min(_RESERVE_KIB, node.total_kib // 10)
+        if kib > limit:
+            raise _refusal(f"hugepages: {_mib(kib)} more of huge pages on node {number}, which can spare {_mib(max(limit, 0))} now "
+                           f"({_mib(node.free_kib)} free, {_mib(node.file_kib)} of file cache); ask for less, or for at: boot")
+
+
+def _page_setting(state: HugepagesState, page: Page) -> Setting:
+    control, desired = f"hugepages.{page.size}", str(page.count)
+    if not state.nodes:
+        return unsupported(control, page.name, desired, "this kernel shows no NUMA nodes")
+    current = state.nodes[page.node].pages.get(page.size)
+    if current is None:
+        return unsupported(control, page.name, desired, f"this CPU or kernel has no pages of {page.size}")
+    if page.at == RUNTIME:
+        return Setting(control, page.name, desired, str(current))
+    persisted = _at_boot(state, page)
+    reason = ""
+    if persisted is None:
+        reason = f"what the next boot brings is not known: {state.boot_unknown}"
+    elif persisted != desired:
+        reason = "the kernel command line of the next boot says otherwise, by hugepagesz= and hugepages="
+    return Setting(control, page.name, desired, str(current), persisted, reason=reason, needs_reboot=True)
+
+
+def _at_boot(state: HugepagesState, page: Page) -> str | None:
+    """How many pages the next boot's command line brings; a count without nodes is spread over those with memory, lowest first."""
     if state.boot is None:
-        return Setting(control, _name(page), count, current, None, reason="what the next boot brings could not be told", needs_reboot=True)
-    return Setting(control, _name(page), count, current, str(state.boot.get((size, node), 0)), needs_reboot=True)
+        return None
+    spread = state.boot.get((page.size, None))
+    if spread is None:
+        return str(state.boot.get((page.size, page.node), 0))
+    nodes = sorted(node for node, known in state.nodes.items() if known.total_kib)
+    if page.node not in nodes:
+        return "0"
+    return str(spread // len(nodes) + (nodes.index(page.node) < spread % len(nodes)))
 
 
-def _refuse_starving(state: HugepagesState, pages: Iterable[Mapping[str, Any]]) -> None:
-    pages = list(pages)
-    found = starved(pages, {node: memory.total_kib for node, memory in state.memory.items()})
-    for node, memory in sorted(state.memory.items()):
-        more = sum(max(0, int(page["count"]) - state.pages.get((str(page["size"]), node), 0)) * SIZE_KIB[str(page["size"])]
-                   for page in pages if int(page["node"]) == node and page["at"] == RUNTIME)
-        spare = SHARE * memory.available_kib - min(RESERVE_KIB, RESERVE_SHARE * memory.total_kib)
-        if more and more > spare:
-            found.append(f"huge pages on node {node}: {more >> 10} MiB more are wanted, {max(0, int(spare)) >> 10} MiB can be spared now; "
-                         "ask for fewer, stop what uses the memory, or have them at boot (at: boot) (R8)")
-    if found:
-        raise SpecError("; ".join(found))
+def _mount_setting(state: HugepagesState, path: str, size: str) -> Setting:
+    desired, mount = f"pagesize={size}", state.mounts.get(path, Mount())
+    current = f"pagesize={mount.size}" if mount.filesystem == "hugetlbfs" else None
+    impossible = _mountable(state, size)
+    if impossible:
+        return unsupported(MOUNT, path, desired, impossible, current)
+    if mount.filesystem and current is None:
+        raise SpecError(f"hugepages mount {path}: {mount.filesystem} is mounted there, which a second mount would hide; choose another path, or unmount it")
+    lasts = not _needs_unit(state, path, size) or (mount.unit == unit_text(path, size) and mount.enabled)
+    return Setting(MOUNT, path, desired, current, desired if lasts else "not mounted")
 
 
-def _mount(held: Mount, path: str, size: str) -> Setting:
-    current = f"pagesize={held.page_size}" if held.page_size else None
-    stays = _systemds_own(held, path, size) or (held.enabled and held.unit_text == unit_text(path, size).decode())
-    return Setting("hugepages.mount", f"mount {path}", f"pagesize={size}", current, f"pagesize={size}" if stays else None)
+def _mountable(state: HugepagesState, size: str) -> str:
+    """Why pages of this size cannot be mounted by a unit here, or nothing."""
+    return f"this CPU or kernel has no pages of {size}" if size not in state.sizes else state.without
 
 
-def _systemds_own(held: Mount, path: str, size: str) -> bool:
-    """Whether this is the mount of the default size that systemd makes by itself (dev-hugepages.mount)."""
-    return path == SYSTEM_MOUNT and held.page_size == size and held.unit_text is None
+def _needs_unit(state: HugepagesState, path: str, size: str) -> bool:
+    """Whether a unit of ours has to mount it; systemd's own does where the default size is wanted in its place."""
+    mount = state.mounts.get(path, Mount())
+    return not (path == SYSTEMD_MOUNT and size == state.default_size == mount.size and mount.unit is None)
 
 
 def unit_name(path: str) -> str:
-    """``dev-hugepages1G.mount`` of ``/dev/hugepages1G``, escaped as systemd.unit(5) says."""
-    escaped = "-".join("".join(char if char.isalnum() or char in "_." else f"\\x{ord(char):02x}" for char in part) for part in path.strip("/").split("/"))
-    return f"{escaped}.mount"
+    """The unit of a mount point, by systemd's own escaping: ``/dev/hugepages-1G`` -> ``dev-hugepages\\x2d1G.mount``."""
+    escaped = "".join(_escaped(byte, first=position == 0) for position, byte in enumerate(path.strip("/").encode()))
+    return f"{escaped or '-'}.mount"
 
 
-def unit_path(path: str) -> str:
-    """The unit file of a mount."""
-    return f"{UNIT_FOLDER}/{unit_name(path)}"
+def _escaped(byte: int, *, first: bool) -> str:
+    char = chr(byte)
+    if char == "/":
+        return "-"
+    plain = char.isascii() and (char.isalnum() or (char in ":_." and not (first and char == ".")))
+    return char if plain else f"\\x{byte:02x}"
+
+
+def unit_file(path: str) -> str:
+    """The owned file of a mount point's unit."""
+    return f"{UNITS}/{unit_name(path)}"
+
+
+def wants_link(path: str) -> str:
+    """The link that makes boot mount it."""
+    return f"{UNITS}/{TARGET}.wants/{unit_name(path)}"
 
 
 def unit_text(path: str, size: str) -> bytes:
-    """The unit of a mount. Mode 0770: pages are memory that root gave out, and only its group shares them."""
-    return (f"{_HEADER}\n[Unit]\nDescription=Huge pages of {size}\nDefaultDependencies=no\nBefore=sysinit.target\n"
-            f"ConditionPathExists=/sys/kernel/mm/hugepages\n\n[Mount]\nWhat=hugetlbfs\nWhere={path}\nType=hugetlbfs\n"
-            f"Options=pagesize={size},mode=0770\n\n[Install]\nWantedBy=sysinit.target\n").encode()
+    """The unit that mounts pages of ``size`` at ``path`` before any service starts."""
+    # 0770: pages are few, and no user but root (and who root lets in) may take them away from the application
+    return f"""\
+# Owned by lowlatency.fleet: rewritten as a whole.
+[Unit]
+Description=Huge pages of {size}
+Documentation=https://docs.kernel.org/admin-guide/mm/hugetlbpage.html
+ConditionPathExists=/sys/kernel/mm/hugepages/hugepages-{SIZE_KIB[size]}kB
+
+[Mount]
+What=hugetlbfs
+Where={path}
+Type=hugetlbfs
+Options=pagesize={size},mode=0770
+
+[Install]
+WantedBy={TARGET}
+""".encode()

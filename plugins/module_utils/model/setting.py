@@ -158,7 +158,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _merge_items(target: list[Any], items: list[Any], part: str, path: tuple[str, ...], said_by: dict[tuple[str, ...], str]) -> None:
-    """Items that are not there yet; a NIC that is there is merged with what this part says of it."""
+    """Items that are not there yet; an item of the same name is merged with what this part says of it."""
     for item in items:
         same = next((other for other in target if _item_name(other) == _item_name(item)), None)
         if same is None:
@@ -168,7 +168,7 @@ def _merge_items(target: list[Any], items: list[Any], part: str, path: tuple[str
 
 
 def updated_spec(kept: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """What a part kept with what it says now over it: mappings by key, lists by item, NICs by their name."""
+    """What a part kept with what it says now over it: mappings by key, lists by item, NICs, mounts and pages by their name."""
     updated = dict(kept)
     for key, value in new.items():
         before = updated.get(key)
@@ -182,8 +182,15 @@ def updated_spec(kept: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, A
     return updated
 
 
+# What names an item of a list: a NIC, a mount, the pages of one size on one node.
+_NAMES = (("interface", "pci", "mac"), ("path",), ("size", "node"))
+
+
 def _item_name(item: Any) -> str:
-    return " ".join(str(item[key]) for key in ("interface", "pci", "mac") if item.get(key)) if isinstance(item, dict) else str(item)
+    if not isinstance(item, dict):
+        return str(item)
+    names = (" ".join(str(item[key]) for key in keys if item.get(key) not in (None, "")) for keys in _NAMES)
+    return next((name for name in names if name), "")
 
 
 def _sayer(said_by: dict[tuple[str, ...], str], path: tuple[str, ...]) -> str:

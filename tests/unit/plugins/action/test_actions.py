@@ -39,7 +39,7 @@ RIGHT: dict[str, dict[str, Any]] = {
 }
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "ethtool": ({"nics": [{"interface": "eth0"}], "features": {"gro": 0}}, "neither on nor off"),
-    "hugepages": ({"mounts": [{"path": "/etc", "size": "1G"}]}, "not a path"),
+    "hugepages": ({"mounts": [{"path": "/etc", "size": "1G"}]}, "folder of the system"),
     "kernel_cmdline": ({"arguments": {"root": "/dev/sdb"}}, "R9"),
     "irq_affinity": ({"isolated": "4-7", "housekeeping": "0-4"}, "R7"),
     "tunables": ({"values": {"vm.swappiness": True}}, "YAML boolean"),
@@ -187,9 +187,23 @@ def test_preflight_plans_and_opens_an_empty_transaction(surveyed: Runs) -> None:
     assert wish["isolated"] and DOMAINS["irq_affinity"].problems(wish) == []
 
 
+@pytest.mark.parametrize(("kernel", "at"), [("6.1.0-40-amd64", "boot"), ("5.10.0-40-amd64", "runtime")])
+def test_preflight_plans_huge_pages_by_the_kernel_that_runs(surveyed: Runs, kernel: str, at: str) -> None:
+    for memory in surveyed.result["topology"]["memory"].values():
+        memory["total_kib"] = 8 << 20
+    surveyed.result["host"]["kernel"] = kernel
+    result = act(preflight, surveyed, {"nics": [{"interface": "eth1"}], "hugepages": [{"size": "1G", "count": 4}]})
+    assert result["hugepages"] == [{"size": "1G", "node": 1, "count": 4, "at": at}]
+    assert DOMAINS["hugepages"].problems({"pages": result["hugepages"]}) == []
+    assert any("huge pages on node 1" in line for line in result["summary"])
+    assert any("5.10" in line for line in result["explanation"]) == (at == "runtime")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"nics": [{"interface": "eth7"}]}, "eth7.*there are: eth0, eth1, lo"), ({"application_cores": 400}, "h: .*nothing was written"),
+    [({"hugepages": [{"size": "1G", "count": 4, "node": 0}]}, r"h: hugepages: .*at most four fifths.*\(R8\); nothing was written"),
+     ({"hugepages": [{"size": "2MB", "count": 4, "node": 0}]}, "2MB"),
+     ({"nics": [{"interface": "eth7"}]}, "eth7.*there are: eth0, eth1, lo"), ({"application_cores": 400}, "h: .*nothing was written"),
      ({"nics": [{"interface": "eth0", "carrys": "x"}]}, "no such key carrys"), ({"smt_policy": "half"}, "smt_policy")],
 )
 def test_preflight_refuses_and_opens_nothing(surveyed: Runs, arguments: dict[str, Any], words: str) -> None:

@@ -584,10 +584,10 @@ def test_a_domain_that_only_a_later_version_knows_is_kept(root: Path) -> None:
     runner.apply(begun(root))
     path = root / DESIRED[1:]
     document = json.loads(path.read_text())
-    document["desired"]["hugepages"] = {"hugepages": {"count": 4}}
+    document["desired"]["a_later_one"] = {"a_role": {"count": 4}}
     path.write_bytes(deployment.desired_text(document["desired"]))
     assert not runner.apply(begun(root)).changed
-    assert json.loads(path.read_text())["desired"]["hugepages"] == {"hugepages": {"count": 4}}
+    assert json.loads(path.read_text())["desired"]["a_later_one"] == {"a_role": {"count": 4}}
 
 
 # --- at boot ----------------------------------------------------------------------------------------------------------

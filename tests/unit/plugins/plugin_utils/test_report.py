@@ -52,8 +52,8 @@ def test_a_host_with_nothing_wrong_is_one_line() -> None:
     [
         ({"current": "1", "persisted": None}, "is 1, but no file says so for the next boot"),
         ({"current": "1", "persisted": "0"}, "is 1, but will be 0 after the next boot"),
-        ({"name": "/etc/x", "control": "c", "current": None}, "/etc/x is missing"),
-        ({"name": "/etc/x", "control": "c", "current": "sha256:1"}, "/etc/x is not as planned"),
+        ({"name": "/etc/x", "desired": "sha256:2", "control": "c", "current": None}, "/etc/x is missing"),
+        ({"name": "/etc/x", "desired": "sha256:2", "control": "c", "current": "sha256:1"}, "/etc/x is not as planned"),
         ({"reason": "x is read later"}, "(x is read later; without SACK"),
     ],
 )
