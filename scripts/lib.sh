@@ -52,3 +52,11 @@ use_fleet() {
     mkdir -p "$LOWLATENCY_FLEET_STATE" "$results"
     rm -f "$LOWLATENCY_FLEET_STATE"/*.txt
 }
+
+# The lab of real kernels: where its inventory, snapshots and results go. The scenario begins before the lab says how it is reached.
+use_lab() {
+    export LOWLATENCY_LAB_STATE=$cache/lowlatency-vm LOWLATENCY_RESULTS=$results
+    export PYTHONPATH=$root/molecule/vm/tests PYTHONDONTWRITEBYTECODE=1
+    mkdir -p "$LOWLATENCY_LAB_STATE" "$results"
+    [ -e "$LOWLATENCY_LAB_STATE/inventory.yml" ] || echo 'all: {}' >"$LOWLATENCY_LAB_STATE/inventory.yml"
+}
