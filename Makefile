@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Every target does the set-up that it needs. The scripts do the work and can be run by themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit install importer molecule test demo demo-down audit bench lab lab-down clean
+.PHONY: help setup lint sanity unit install importer molecule test test-vm demo demo-down audit bench lab lab-down clean
 .NOTPARALLEL:
 
 help: ## show these lines
@@ -31,6 +31,9 @@ molecule: setup ## the collection against systemd containers: check, converge, i
 
 test: lint sanity unit install importer molecule ## all of the above
 	@python3 scripts/test_counts.py
+
+test-vm: setup ## the collection against real kernels under QEMU: trial boots, huge pages, interrupts, failures (KEEP=1 keeps them)
+	@scripts/molecule-vm test
 
 demo: setup ## a small fleet of containers, provisioned and audited before your eyes (KEEP=1 keeps it)
 	@scripts/setup containers
