@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import subprocess
 
 import lab
@@ -31,9 +32,14 @@ def changes():
     return compare
 
 
+# Molecule asks for colours, which would stand between the words of a message.
+PLAIN = {**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+
+
 def site(name, **variables):
     """Runs the collection's site.yml on one host as a user does; the finished process."""
-    return subprocess.run(site_command(name, variables), capture_output=True, text=True, timeout=1200, check=False, cwd=lab.PROJECT)
+    command = site_command(name, variables)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False, cwd=lab.PROJECT, env=PLAIN)
 
 
 def site_command(name, variables):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import lab
 import pytest
-from conftest import settled, site_command
+from conftest import PLAIN, settled, site_command
 
 NAME = "lab-a"
 MARK = "lowlatency.trial="
@@ -45,7 +45,8 @@ def unconfirmed():
     console = lab.Console(NAME)
     variables = {"lowlatency_reboot_ok": True, "lowlatency_trial_seconds": TRIAL_SECONDS, "kernel_cmdline_arguments_extra": {"lab.harmless": "1"}}
     log = (lab.STATE / "unconfirmed.log").open("w+", encoding="utf-8")
-    controller = subprocess.Popen(site_command(NAME, variables), stdout=log, stderr=log, start_new_session=True, cwd=lab.PROJECT)
+    command = site_command(NAME, variables)
+    controller = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, cwd=lab.PROJECT, env=PLAIN)
     try:
         # The kernel's last word, or the next one's first.
         lab.wait(lambda: controller.poll() is not None or "reboot: Restarting system" in console.text() or console.boots(), 300, "the host goes down")
