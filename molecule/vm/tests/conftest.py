@@ -47,6 +47,15 @@ def site_command(name, variables):
     return [*command, "--extra-vars", json.dumps(variables)]
 
 
+def put_right(name):
+    """Runs what the inventory says, without the request that failed: its wish was kept, so until then the host is right to call itself drifted."""
+    process = site(name)
+    assert process.returncode == 0, said(process)[-2000:]
+    assert lab.trial_left(name) == ""
+    verdict = lab.guest(name).run("/usr/local/sbin/lowlatency verify")
+    assert verdict.rc == 0, verdict.stdout + verdict.stderr
+
+
 def said(process):
     """All that a run said, with line breaks and indentation made single spaces."""
     return " ".join((process.stdout + process.stderr).split())
