@@ -345,6 +345,14 @@ def test_the_watch_is_set_up_before_the_entry_can_boot(either: DebianMachine | E
     assert seen == [True]
 
 
+def test_an_earlier_trial_cannot_boot_any_more_before_anything_else_is_done(grub: DebianMachine) -> None:
+    arm(grub, LESS)
+    seen: list[tuple[str, bool]] = []
+    grub.before = lambda command: seen.append((grub.environment("boot/grub/grubenv").get("next_entry", ""), (grub.root / CUSTOM_CFG).exists()))
+    arm(grub)
+    assert seen[:2] == [(TRIAL_ID, True), ("", False)]
+
+
 # --- when settling fails ----------------------------------------------------------------------------------------------
 
 

@@ -638,6 +638,12 @@ def test_a_core_is_not_split() -> None:
     assert "CPUs 2 without 6 split a physical core" in text and text.count("(R4)") == 1
 
 
+def test_a_core_that_is_split_is_told_of_once_whatever_the_number_of_its_threads() -> None:
+    state = with_cpus(machine(), siblings={cpu: frozenset({cpu % 2 + step for step in range(0, 8, 2)}) for cpu in range(8)})
+    text = refusal(state, spec(isolcpus="1,3"))
+    assert "CPUs 1,3 without 5,7 split" in text and text.count("(R4)") == 1
+
+
 def test_a_thread_that_is_offline_splits_no_core() -> None:
     state = with_cpus(machine(), online=frozenset(range(7)))
     assert settings(state, spec(isolcpus="3"))["cmdline.isolcpus"].state == DRIFTED
