@@ -16,7 +16,7 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.host import bootl
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.programs import ProgramFailed
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_grub import ROOT, debian, grubenv
-from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import FixtureMachine, two_sockets
+from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import two_sockets
 
 BOOT_ID = "0c9b1f6e-5b7d-4c39-8ad0-3f8a5f0c1d2e"
 FOLDERS = ("boot/grub", "boot/grub2", "etc/default/grub.d", "etc/lowlatency", "etc/systemd/system/sysinit.target.wants", "run/lowlatency", "var/lib/lowlatency")
@@ -192,6 +192,3 @@ class ElMachine(BootMachine):
 def no_space(machine: BootMachine, name: str) -> None:
     """From now on the file cannot be written: the disk is full."""
     machine.refused[name] = errno.ENOSPC
-
-
-__all__ = ["BOOT_ID", "CUSTOM_CFG", "DROP_IN", "GRUB_CFG", "NEW", "OLD", "RESCUE", "BootMachine", "DebianMachine", "ElMachine", "FixtureMachine", "no_space"]
