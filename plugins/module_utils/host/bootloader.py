@@ -51,7 +51,7 @@ def loader_of(host: Host) -> DebianGrub | Grubby:
     """The boot loader that starts this machine; raises ``LoaderError`` for one that is not known: it is not guessed."""
     started_by = (host.read_if_there(_LOADER_INFO) or "").replace("\0", "")
     if started_by and "grub" not in started_by.lower():
-        raise LoaderError(f"boot loader: this machine was started by {started_by[4:].strip() or 'another one'}, and only GRUB is known here; {_BY_HAND}")
+        raise LoaderError(f"boot loader: this machine was started by {started_by[1:].strip() or 'another one'}, and only GRUB is known here; {_BY_HAND}")
     if any(name.endswith(".conf") for name in host.names(BLS)) and host.exists("/usr/sbin/grubby"):
         return Grubby(host)
     if host.exists("/etc/default/grub") and host.exists("/usr/sbin/grub-mkconfig") and host.exists(os.path.dirname(GRUB_CFG)):
@@ -111,10 +111,11 @@ class DebianGrub:
 
     def disarm(self) -> None:
         """Forget a trial: nothing of it can boot any more. Raises ``OSError`` or ``ProgramFailed``."""
-        if environment(self.host.read_if_there("/boot/grub/grubenv") or "").get("next_entry") == TRIAL_ID:
-            output_of("grub-editenv", "/boot/grub/grubenv", "unset", "next_entry")
+        # the entry first: GRUB boots its first entry when it is asked for one that is gone
         if TRIAL_ID in (self.host.read_if_there(CUSTOM_CFG) or ""):
             os.unlink(self.host.path(CUSTOM_CFG))
+        if environment(self.host.read_if_there("/boot/grub/grubenv") or "").get("next_entry") == TRIAL_ID:
+            output_of("grub-editenv", "/boot/grub/grubenv", "unset", "next_entry")
 
     def settle(self, own: Tokens, tried: Tokens | None) -> None:
         """Make ``own`` arguments those of the default entry; ``tried`` is the command line that has booted with them.
@@ -138,7 +139,7 @@ class DebianGrub:
         if tried is not None and sorted(made) != sorted(tried):
             raise LoaderError(f"grub-mkconfig now makes another command line than the one that was tried: {' '.join(made)} instead of {' '.join(tried)}; "
                               "a file in /etc/default/grub.d that is read after 80-lowlatency.cfg, or an edit of /etc/default/grub, does that")
-        if without(made, own) == made and own:
+        if len(without(made, own)) != len(made) - len(own):
             raise LoaderError(f"grub-mkconfig leaves {' '.join(own)} out: a file in /etc/default/grub.d that is read later sets "
                               "GRUB_CMDLINE_LINUX_DEFAULT anew; have it add to the value")
 
@@ -240,6 +241,8 @@ class Grubby:
         before, variables = self._owned(), self._environment()
         held = {file.path: self.host.content_and_mode(file.path) for file in self.files(own)}
         wanted = {entry.name: sorted((*without(entry.tokens(variables), before), *own)) for entry in self._entries()}
+        if tried is not None and wanted[chosen_bls(self._entries(), variables.get("saved_entry", "")).name] != sorted(tried):
+            raise LoaderError(f"the default entry is no longer the one that was tried ({' '.join(tried)}); run again to try it as it is now")
         try:
             if before:
                 output_of("grubby", "--update-kernel=ALL", f"--remove-args={' '.join(dict.fromkeys(map(key_of, before)))}")

@@ -179,7 +179,7 @@ def split(text: str) -> Tokens:
 
 def key_of(token: str) -> str:
     """``isolcpus`` of ``isolcpus=2-3``. The kernel takes ``-`` and ``_`` in names as the same."""
-    return token.partition("=")[0]
+    return token.partition("=")[0].replace("-", "_")
 
 
 # --- what is asked for ------------------------------------------------------------------------------------------------
@@ -483,7 +483,7 @@ def _tickless(state: CmdlineState, effective: Mapping[str, str], keys: Iterable[
 def _kernel_set(control: str, name: str, key: str, current: str | None, state: CmdlineState, effective: Mapping[str, str]) -> Setting:
     def cpus(value: str | None) -> str | None:
         try:
-            return format_cpulist(_cpus(_kind(key), value)) or None if value else None
+            return format_cpulist(_cpus(_kind(key), value)) or None if value and _leaves_the_scheduler(key, value) else None
         except SpecError:
             return value
     if current is None:
@@ -500,6 +500,12 @@ def _file(state: CmdlineState, effective: Mapping[str, str]) -> Setting:
 def _line(tokens: Tokens) -> str | None:
     """A line of arguments in one word to compare, as other files are shown: each argument has a setting of its own."""
     return f"sha256:{hashlib.sha256(' '.join(tokens).encode()).hexdigest()[:12]}" if tokens else None
+
+
+def _leaves_the_scheduler(key: str, value: str) -> bool:
+    """Whether CPUs of ``isolcpus`` are in the kernel's own list: with flags, only those of the flag ``domain`` are."""
+    flags = [word for word in value.split(",") if word in _ISOLCPUS_FLAGS]
+    return key != "isolcpus" or not flags or "domain" in flags
 
 
 def _trial(state: CmdlineState, effective: Mapping[str, str]) -> Iterator[Setting]:
@@ -558,7 +564,8 @@ def _split_cores(cpus: Cpus, named: frozenset[int], without_smt: bool) -> Iterat
 
 
 def _too_long(state: CmdlineState, arguments: Mapping[str, str]) -> Iterator[str]:
-    size = len(" ".join((*foreign(state.boot), *to_own(state, arguments), f"{TRIAL_MARK}={'0' * 16}", "panic=10")))
+    by_grub = [token for token in state.running if key_of(token) == "BOOT_IMAGE"]
+    size = len(" ".join((*by_grub, *foreign(state.boot), *to_own(state, arguments), f"{TRIAL_MARK}={'0' * 16}", "panic=10")))
     if size > SIZE_LIMIT - 1:
         yield f"the command line would have {size} characters, the kernel takes {SIZE_LIMIT - 1}; take arguments out (R9)"
 

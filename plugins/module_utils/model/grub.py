@@ -44,12 +44,18 @@ class Entry:
         return next((tuple(match[3].split()) for match in map(_LINUX.match, self.lines) if match), ())
 
     def with_tokens(self, tokens: Sequence[str]) -> Entry:
-        """The same entry with other arguments for the kernel."""
+        """The same entry with other arguments for the kernel; where it has several kernel lines, each keeps what only it has."""
         lines = []
         for line in self.lines:
             match = _LINUX.match(line)
-            lines.append(f"\t{match[1]}\t{match[2]} {' '.join(tokens)}" if match else line)
+            lines.append(f"\t{match[1]}\t{match[2]} {' '.join(self._changed(match[3].split(), tokens))}" if match else line)
         return replace(self, lines=tuple(lines))
+
+    def _changed(self, line: Sequence[str], tokens: Sequence[str]) -> Sequence[str]:
+        if tuple(line) == self.tokens:
+            return tokens
+        kept = [token for token in line if token in tokens or token not in self.tokens]
+        return [*kept, *(token for token in tokens if token not in self.tokens)]
 
 
 def entries(text: str) -> tuple[Entry, ...]:
@@ -165,5 +171,5 @@ def chosen_bls(found: Sequence[BlsEntry], choice: str) -> BlsEntry:
 
 
 def _version(name: str) -> list[tuple[int, int, str]]:
-    """A key that sorts file names as ``ls -v`` and GRUB do: numbers by their value."""
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", name)]
+    """A key that sorts file names as rpm and GRUB do: part by part, numbers by their value and above words."""
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.findall(r"\d+|[a-zA-Z]+", name)]

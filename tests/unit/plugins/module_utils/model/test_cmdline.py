@@ -515,7 +515,6 @@ def test_an_argument_the_kernel_cannot_read_is_shown_as_it_stands() -> None:
     assert settings(state, spec(isolcpus="2,6"))["isolation.isolated"].persisted == "bogus,2"
 
 
-@pytest.mark.xfail(strict=True, reason="without the flag domain the kernel isolates nothing from the scheduler, and its file stays empty: drift for ever")
 def test_isolcpus_without_the_domain_flag_does_not_isolate_from_the_scheduler() -> None:
     argument = "isolcpus=managed_irq,2,6"
     state = machine(boot=(*BASE, argument), owned=(argument,), isolated="")
@@ -667,7 +666,6 @@ def test_a_command_line_that_the_kernel_would_cut_off_is_refused() -> None:
     assert f"{SIZE_LIMIT} characters" in text and "(R9)" in text
 
 
-@pytest.mark.xfail(strict=True, reason="GRUB puts BOOT_IMAGE=... in front of what grub.cfg says; it is not counted, so that the kernel cuts the end off")
 def test_what_the_boot_loader_adds_by_itself_counts_too() -> None:
     state = line_of(SIZE_LIMIT - 1)
     state = replace(state, running=("BOOT_IMAGE=/boot/vmlinuz-6.12.9-amd64", *state.boot.tokens))
@@ -685,7 +683,6 @@ def test_every_refusal_is_told_at_once() -> None:
     assert "(R17)" in text and "(R1)" in text
 
 
-@pytest.mark.xfail(strict=True, reason="key_of says that the kernel takes - and _ in names as the same, and nothing here does")
 def test_another_spelling_of_the_same_argument_is_the_same_argument() -> None:
     assert "(R17)" in refusal(machine(boot=(*BASE, "skew-tick=0")), spec(skew_tick=1))
 
