@@ -51,12 +51,12 @@ def loader_of(host: Host) -> DebianGrub | Grubby:
     """The boot loader that starts this machine; raises ``LoaderError`` for one that is not known: it is not guessed."""
     started_by = (host.read_if_there(_LOADER_INFO) or "").replace("\0", "")
     if started_by and "grub" not in started_by.lower():
-        raise LoaderError(f"boot loader: this machine was started by {started_by[1:].strip() or 'another one'}, and only GRUB is known here; {_BY_HAND}")
+        raise LoaderError(f"this machine was started by {started_by[1:].strip() or 'another one'}, and only GRUB is known here; {_BY_HAND}")
     if any(name.endswith(".conf") for name in host.names(BLS)) and host.exists("/usr/sbin/grubby"):
         return Grubby(host)
     if host.exists("/etc/default/grub") and host.exists("/usr/sbin/grub-mkconfig") and host.exists(os.path.dirname(GRUB_CFG)):
         return DebianGrub(host)
-    raise LoaderError(f"boot loader: neither GRUB with /etc/default/grub.d nor grubby with {BLS} is here; {_BY_HAND}")
+    raise LoaderError(f"neither GRUB with /etc/default/grub.d nor grubby with {BLS} is here; {_BY_HAND}")
 
 
 _BY_HAND = "set the kernel arguments by hand, and kernel_cmdline_arguments: {} for this host"

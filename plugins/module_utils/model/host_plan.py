@@ -43,7 +43,7 @@ def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, 
         "irq_nics": [{"pci": nic.pci, "cpus": _irq_cpulist(cores, nic)} for _entry, nic in found if nic is not None and cores.irq_cpus[nic.pci]],
         "hugepages": pages,
         "cmdline": _planned_arguments(cores, site),
-        "summary": [*_summary(cores), *(f"huge pages on node {page['node']}: {page['count']} x {page['size']} at {page['at']}" for page in pages)],
+        "summary": [*_summary(cores), *_argument_line(cores, site), *(f"huge pages on node {page['node']}: {page['count']} x {page['size']} at {page['at']}" for page in pages)],
         "explanation": [*cores.reasons, *_remarks(found), *_page_remarks(pages, kernel), *topology.gaps],
     }
 
@@ -53,6 +53,11 @@ def _planned_arguments(cores: Partition, site: Mapping[str, Any]) -> dict[str, A
     plain = cores.to_dict()
     return {**{key: plain[key] for key in ("isolcpus", "nohz_full", "rcu_nocbs", "irqaffinity")}, "workqueue.unbound_cpus": plain["irqaffinity"],
             "nosmt": site.get("smt_policy") == OFF_BY_KERNEL}
+
+
+def _argument_line(cores: Partition, site: Mapping[str, Any]) -> list[str]:
+    planned = [key if value is True else f"{key}={value}" for key, value in _planned_arguments(cores, site).items() if value]
+    return [f"kernel arguments, as far as the profile asks for them: {' '.join(planned)}"] if planned else []
 
 
 def several_l3(topology: Topology) -> bool:
