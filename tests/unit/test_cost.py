@@ -27,7 +27,7 @@ def play(tags: str = "", **variables: Any) -> dict[str, Any]:
     return shipped
 
 
-def ran(place: Path, wanted: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
+def ran(place: Path, wanted: dict[str, Any], *arguments: str, inventory: str = "localhost,", check: bool = True) -> subprocess.CompletedProcess[str]:
     link = place / "ansible_collections" / "lowlatency" / "fleet"
     link.parent.mkdir(parents=True)
     link.symlink_to(REPOSITORY)
@@ -38,7 +38,7 @@ def ran(place: Path, wanted: dict[str, Any], *arguments: str) -> subprocess.Comp
         "ANSIBLE_CONFIG": str(place / "ansible.cfg"), "ANSIBLE_COLLECTIONS_PATH": str(place), "ANSIBLE_HOME": str(place / "home"),
         "ANSIBLE_LOCAL_TEMP": str(place / "tmp"), "ANSIBLE_REMOTE_TEMP": str(place / "remote"), "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8",
     }
-    return subprocess.run([sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "--check", "-vvv", *arguments, "play.yml"],
+    return subprocess.run([sys.executable, "-m", "ansible", "playbook", "-i", inventory, *(["--check"] if check else []), "-vvv", *arguments, "play.yml"],
                           cwd=place, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
