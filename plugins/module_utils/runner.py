@@ -201,11 +201,12 @@ def _stepped_to_boot(transaction: Transaction, settings: tuple[Setting, ...], wh
         if not drifted:
             continue
         try:
+            if waits and not tries:
+                domain.boot.tidy(transaction.host, survey.state)
+                continue
             journal.remember(transaction.host, drifted, domain.boot.files(transaction.host, survey.state), when)
             if tries:
                 domain.boot.arm(transaction.host, survey.state, survey.spec, transaction.trial_seconds, when)
-            elif waits:
-                domain.boot.tidy(transaction.host, survey.state)
             else:
                 domain.boot.settle(transaction.host, survey.state, survey.spec)
         except (OSError, ProgramFailed, SpecError, Unreadable) as error:

@@ -69,9 +69,12 @@ def run_and_boot(action: ActionBase, name: str, arguments: dict[str, Any], task_
     if not tried.get("armed") or tried.get("failed") or tried.get("unreachable"):
         return tried
     rebooted = _reboot(action, boot["reboot_timeout"], task_vars)
+    if not rebooted.get("rebooted"):
+        return {**tried, "failed": True, "rebooted": False,
+                "msg": f"{host}: could not be rebooted ({rebooted.get('msg', 'unreachable')}); its next boot tries the new command line, once"}
     if rebooted.get("failed") or rebooted.get("unreachable"):
         why = f"{host}: did not come back within {boot['reboot_timeout']} s of the reboot into its trial ({rebooted.get('msg', 'unreachable')}); "
-        return {**tried, "failed": True, "rebooted": bool(rebooted.get("rebooted")),
+        return {**tried, "failed": True, "rebooted": True,
                 "msg": why + "a trial that is up and not confirmed goes back by itself, one that hangs needs its console"}
     return _confirmed(host, tried, run_module(action, name, {**arguments, "reboot_ok": False}, task_vars))
 

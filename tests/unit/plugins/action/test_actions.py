@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,10 +73,10 @@ def runs() -> Runs:
     return Runs(changed=True, settings=[])
 
 
-def act(plugin: Any, runs: Runs, arguments: dict[str, Any], *, role: str = "", **variables: Any) -> dict[str, Any]:
+def act(plugin: Any, runs: Runs, arguments: dict[str, Any], *, role: str = "", transport: str = "ssh", **variables: Any) -> dict[str, Any]:
     named = SimpleNamespace(get_name=lambda: role) if role else None
     task = SimpleNamespace(args=dict(arguments), async_val=0, check_mode=False, action="a", _role=named)
-    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="unused"), transport="ssh")
+    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="unused"), transport=transport)
     action = plugin.ActionModule(task, connection, None, None, SimpleNamespace(template=lambda value: value), None)
     action._execute_module = runs
     result: dict[str, Any] = action.run(task_vars={"inventory_hostname": "h", **variables})
@@ -164,6 +165,87 @@ def test_apply_takes_documents_by_hand(runs: Runs) -> None:
     documents = {"tunables": {"site": RIGHT["tunables"]}}
     act(apply, runs, {"documents": documents})
     assert runs.seen == [("lowlatency.fleet.apply", {"documents": documents, **NO_BOOT})]
+
+
+# --- a boot between two executions ------------------------------------------------------------------------------------
+
+
+def setting(name: str, state: str, control: str = "cmdline.x", reason: str = "") -> dict[str, Any]:
+    return {"control": control, "name": name, "state": state, "reason": reason}
+
+
+ARMED = {"changed": True, "armed": True, "reboot_required": True, "reboot_reasons": ["isolcpus is not set, wanted 2-3"], "diff": [1],
+         "settings": [setting("vm.swappiness", "changed"), setting("isolcpus", "drifted")]}
+THERE = {"changed": True, "armed": False, "reboot_required": False, "reboot_reasons": [], "diff": [2],
+         "settings": [setting("vm.swappiness", "ok"), setting("isolcpus", "changed")]}
+BACK = {"changed": False, "armed": False, "reboot_required": True, "reboot_reasons": ["isolcpus is not set, wanted 2-3"],
+        "settings": [setting("isolcpus", "drifted"), setting("lowlatency-trial", "drifted", "cmdline.trial", "the trial boot failed: a panic")]}
+
+
+class Boots:
+    """Executions with one result after the other, and the reboots between them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *results: dict[str, Any], reboot: dict[str, Any] | None = None) -> None:
+        self.results = [dict(result) for result in results]
+        self.seen: list[dict[str, Any]] = []
+        self.reboots: list[int] = []
+        self.answer = reboot or {"rebooted": True}
+        monkeypatch.setattr(transaction, "_reboot", self.reboot)
+
+    def reboot(self, action: Any, timeout: int, task_vars: dict[str, Any]) -> dict[str, Any]:
+        self.reboots.append(timeout)
+        return self.answer
+
+    def __call__(self, module_name: str, module_args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        self.seen.append(module_args)
+        return self.results[len(self.seen) - 1]
+
+
+def booted(boots: Boots, **options: Any) -> dict[str, Any]:
+    return act(apply, boots, {"documents": {"x": {}}, **options})  # type: ignore[arg-type]
+
+
+def test_a_trial_is_booted_once_and_confirmed_by_a_second_execution(monkeypatch: pytest.MonkeyPatch) -> None:
+    boots = Boots(monkeypatch, ARMED, THERE)
+    result = booted(boots, reboot_ok=True, reboot_timeout=77, trial_seconds=88)
+    assert boots.reboots == [77]
+    assert [(run["reboot_ok"], run["trial_seconds"]) for run in boots.seen[:1]] == [(True, 88)]
+    assert boots.seen[1]["reboot_ok"] is False, "what runs now is settled or told of, never tried again"
+    assert result["rebooted"] is True and result["changed"] is True and "failed" not in result
+    assert {entry["name"]: entry["state"] for entry in result["settings"]} == {"vm.swappiness": "changed", "isolcpus": "changed"}
+    assert result["diff"] == [1, 2]
+
+
+def test_what_waits_is_only_reported_without_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    boots = Boots(monkeypatch, {**ARMED, "armed": False})
+    result = booted(boots)
+    assert boots.reboots == [] and len(boots.seen) == 1 and boots.seen[0]["reboot_ok"] is False
+    assert result["reboot_required"] is True and result["reboot_reasons"] and "failed" not in result and "rebooted" not in result
+
+
+def test_a_trial_that_failed_fails_the_run_with_its_story_and_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    boots = Boots(monkeypatch, ARMED, BACK)
+    result = booted(boots, reboot_ok=True)
+    assert result["failed"] is True and boots.reboots == [1800] and len(boots.seen) == 2
+    assert result["msg"] == "h: the new command line was not made the default: the trial boot failed: a panic; isolcpus is not set, wanted 2-3"
+
+
+@pytest.mark.parametrize(
+    ("reboot", "words"),
+    [({"failed": True, "rebooted": True, "msg": "timed out"}, r"did not come back within 1800 s .*timed out"),
+     ({"failed": True, "rebooted": False, "msg": "no shutdown"}, r"could not be rebooted \(no shutdown\); its next boot tries"),
+     ({"unreachable": True}, "could not be rebooted")],
+)
+def test_a_host_that_does_not_reboot_or_come_back_is_told(monkeypatch: pytest.MonkeyPatch, reboot: dict[str, Any], words: str) -> None:
+    boots = Boots(monkeypatch, ARMED, THERE, reboot=reboot)
+    result = booted(boots, reboot_ok=True)
+    assert result["failed"] is True and re.search(words, result["msg"]) and len(boots.seen) == 1
+
+
+def test_the_controller_does_not_reboot_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    boots = Boots(monkeypatch, ARMED, THERE)
+    result = act(apply, boots, {"documents": {"x": {}}, "reboot_ok": True}, transport="local")  # type: ignore[arg-type]
+    assert result["failed"] is True and "would reboot the controller itself" in result["msg"] and boots.seen == []
 
 
 # --- preflight --------------------------------------------------------------------------------------------------------

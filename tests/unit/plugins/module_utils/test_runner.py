@@ -12,11 +12,13 @@ import json
 import os
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils import runner
+from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import BootSteps, Domain
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host import deployment
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host import tunables as host_tunables
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.deployment import (
@@ -34,6 +36,8 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting imp
     ERROR,
     OK,
     UNSUPPORTED,
+    OwnedFile,
+    Plan,
     Setting,
 )
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.tunables import OWNED_FILE, assignments
@@ -630,3 +634,119 @@ def test_a_desired_state_of_another_shape_is_named(root: Path, desired: object) 
     folder.write_text(json.dumps({"desired": desired}))
     with pytest.raises(Unreadable, match="move it away"):
         begun(root)
+
+
+# --- what needs a boot ------------------------------------------------------------------------------------------------
+
+
+class Boot:
+    """A domain of two values that come with a boot, and what its steps were asked to do."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.running, self.next, self.steps = "old", "old", list[str]()
+        self.fails: Exception | None = None
+        steps = BootSteps(self.arm, self.settle, lambda host, state: self.steps.append("tidy"), lambda host, state: (OwnedFile("x", "/boot/loader", b""),))
+        domain = Domain("kernel_cmdline", {}, lambda spec: [], lambda host, spec: (self.running, self.next), self.plan, never, "boot", boot=steps)
+        monkeypatch.setitem(runner.DOMAINS, "kernel_cmdline", domain)
+
+    def plan(self, state: tuple[str, str], spec: Any) -> Plan:
+        return Plan((Setting("cmdline.a", "a", spec["a"], state[0], state[1], needs_reboot=True), Setting("cmdline.file", "file", spec["a"], state[1], state[1])))
+
+    def arm(self, host: Host, state: Any, spec: Any, seconds: int, when: str) -> None:
+        if self.fails:
+            raise self.fails
+        self.steps.append(f"arm {seconds}")
+
+    def settle(self, host: Host, state: Any, spec: Any) -> None:
+        if self.fails:
+            raise self.fails
+        self.steps.append("settle")
+        self.next = self.running
+
+
+def never(host: Host, state: Any, setting: Setting) -> None:
+    raise AssertionError(f"{setting.name} was written")
+
+
+@pytest.fixture
+def boot(monkeypatch: pytest.MonkeyPatch) -> Boot:
+    return Boot(monkeypatch)
+
+
+def applied(root: Path, step: str, **documents: Any) -> runner.Outcome:
+    wanted = {"kernel_cmdline": {"kernel_cmdline": {"a": "new"}}, **documents}
+    return runner.apply(runner.begin(Host(str(root)), wanted, fixture_host.PROGRAM, step, trial_seconds=77))
+
+
+def test_a_new_boot_is_tried_where_that_is_allowed(root: Path, boot: Boot) -> None:
+    outcome = applied(root, runner.TRY)
+    assert boot.steps == ["arm 77"] and outcome.armed and outcome.changed and outcome.errors == []
+    assert outcome.reboot_required and outcome.reboot_reasons == ["cmdline.a a is old, wanted new"]
+    assert {setting.state for setting in outcome.settings if setting.control.startswith("cmdline")} == {DRIFTED}
+    assert named(outcome, "a").reason == "waits for a boot"
+
+
+def test_without_leave_it_is_only_reported(root: Path, boot: Boot) -> None:
+    applied(root, runner.SETTLE)
+    outcome = applied(root, runner.SETTLE)
+    assert boot.steps == ["tidy", "tidy"]
+    assert outcome.reboot_required and not outcome.armed and not outcome.changed and outcome.errors == []
+
+
+@pytest.mark.parametrize(("running", "following"), [("old", "old"), ("new", "old")], ids=["waits", "runs"])
+def test_the_host_agent_takes_no_step(root: Path, boot: Boot, running: str, following: str) -> None:
+    boot.running, boot.next = running, following
+    outcome = applied(root, runner.KEEP)
+    assert boot.steps == [] and outcome.errors == [] and named(outcome, "a").state == DRIFTED
+
+
+@pytest.mark.parametrize("step", [runner.SETTLE, runner.TRY])
+def test_what_runs_is_made_to_stay_without_another_boot(root: Path, boot: Boot, step: str) -> None:
+    boot.running = "new"
+    outcome = applied(root, step)
+    assert boot.steps == ["settle"] and outcome.changed and not outcome.armed and not outcome.reboot_required
+    assert (named(outcome, "a").state, named(outcome, "file").state) == (CHANGED, CHANGED)
+    assert not applied(root, step).changed and boot.steps == ["settle"]
+
+
+def test_no_boot_is_tried_where_something_else_failed(root: Path, boot: Boot, writes: Writes) -> None:
+    writes.refused[SACK_FILE] = errno.EIO
+    outcome = applied(root, runner.TRY, tunables=WANTED["tunables"])
+    assert boot.steps == ["tidy"] and not outcome.armed and outcome.reboot_required
+    assert [setting.name for setting in outcome.errors] == ["net.ipv4.tcp_sack"]
+
+
+def test_the_agent_is_on_the_host_before_a_boot_is_tried(root: Path, boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    domain = runner.DOMAINS["kernel_cmdline"]
+    steps = BootSteps(lambda *_said: seen.append((root / PROGRAM[1:]).exists() and (root / JOURNAL[1:]).exists()), domain.boot.settle, domain.boot.tidy,
+                      domain.boot.files)  # type: ignore[union-attr]
+    monkeypatch.setitem(runner.DOMAINS, "kernel_cmdline", replace(domain, boot=steps))
+    assert applied(root, runner.TRY).armed and seen == [True]
+
+
+def test_originals_of_the_boot_are_in_the_journal_before_it_is_tried(root: Path, boot: Boot) -> None:
+    boot.fails = OSError(errno.ENOSPC, "No space left on device")
+    applied(root, runner.TRY)
+    assert originals(root)[("kernel_cmdline", "cmdline.a", "a")] == "old" and ("/boot/loader",) in originals(root)
+
+
+@pytest.mark.parametrize("running", ["old", "new"])
+def test_a_step_that_fails_is_an_error_that_says_what_boots(root: Path, boot: Boot, running: str) -> None:
+    boot.running, boot.fails = running, OSError(errno.ENOSPC, "No space left on device")
+    outcome = applied(root, runner.TRY)
+    assert not outcome.armed and [setting.control for setting in outcome.errors] == ["kernel_cmdline.boot"]
+    assert "No space left on device; it boots as before" in outcome.errors[0].reason
+
+
+def test_an_audit_takes_no_step(root: Path, boot: Boot) -> None:
+    before = tree(root)
+    outcome = runner.audit(runner.begin(Host(str(root)), {"kernel_cmdline": {"kernel_cmdline": {"a": "new"}}}, fixture_host.PROGRAM, runner.TRY))
+    assert boot.steps == [] and tree(root) == before and outcome.reboot_required
+
+
+def test_another_domain_alone_takes_no_step(root: Path, boot: Boot) -> None:
+    applied(root, runner.SETTLE)
+    boot.steps.clear()
+    runner.apply(runner.begin(Host(str(root)), WANTED, fixture_host.PROGRAM, runner.TRY))
+    assert boot.steps == []
