@@ -193,6 +193,7 @@ def _stepped_to_boot(transaction: Transaction, settings: tuple[Setting, ...], wh
     """
     waits, failed = any(setting.waits for setting in settings), any(setting.state == ERROR for setting in settings)
     tries = waits and transaction.boot == TRY and not failed
+    armed = False
     for domain in DOMAINS.values():
         if domain.boot is None or domain.name not in transaction.documents:
             continue
@@ -207,11 +208,12 @@ def _stepped_to_boot(transaction: Transaction, settings: tuple[Setting, ...], wh
             journal.remember(transaction.host, drifted, domain.boot.files(transaction.host, survey.state), when)
             if tries:
                 domain.boot.arm(transaction.host, survey.state, survey.spec, transaction.trial_seconds, when)
+                armed = True
             else:
                 domain.boot.settle(transaction.host, survey.state, survey.spec)
         except (OSError, ProgramFailed, SpecError, Unreadable) as error:
             return False, (Setting(f"{domain.name}.boot", "the next boot", None, state=ERROR, reason=f"{error}; it boots as before"),)
-    return tries, ()
+    return armed, ()
 
 
 def _verdicts(host: Host, before: tuple[Setting, ...], surveys: list[Survey], refusals: Mapping[tuple[str, str], Exception]) -> Iterator[Setting]:

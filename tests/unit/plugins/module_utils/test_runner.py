@@ -693,6 +693,16 @@ def test_without_leave_it_is_only_reported(root: Path, boot: Boot) -> None:
     assert outcome.reboot_required and not outcome.armed and not outcome.changed and outcome.errors == []
 
 
+def test_no_boot_is_tried_for_what_its_command_line_cannot_bring(root: Path, boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the kernel found fewer pages at boot than its command line asks for."""
+    boot.running = boot.next = "new"
+    pages = Domain("tunables", {}, lambda spec: [], lambda host, spec: None,
+                   lambda state, spec: Plan((Setting("hugepages.1G", "node1 1G", "4", "3", "4", needs_reboot=True),)), never, "agent")
+    monkeypatch.setitem(runner.DOMAINS, "tunables", pages)
+    outcome = applied(root, runner.TRY, tunables={"x": {}})
+    assert boot.steps == [] and not outcome.armed and outcome.reboot_required
+
+
 @pytest.mark.parametrize(("running", "following"), [("old", "old"), ("new", "old")], ids=["waits", "runs"])
 def test_the_host_agent_takes_no_step(root: Path, boot: Boot, running: str, following: str) -> None:
     boot.running, boot.next = running, following
