@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The registry: which domains there are, in the one order in which they may be applied.
 
-Huge pages go first, before anything takes memory; services that move interrupts next, since what they moved is set after; channels before features, features before
-interrupts (a NIC reset recreates them), then sysctl. The kernel command line comes last, after the host agent even: a boot
-is only tried on a host where all else went well.
+Huge pages go first, before anything takes memory; services that move interrupts next, since what they moved is set after;
+channels before features, features before interrupts (a NIC reset recreates them), then sysctl. The kernel command line comes
+last, after the host agent even: a boot is only tried on a host where all else went well.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 # Everything the agent imports; a test starts the zipapp alone, so a name missing here cannot pass.
 AGENT_MODULES = (
     "agent", "domains", "runner",
-    "host.bootloader", "host.cmdline", "host.container", "host.deployment", "host.ethtool", "host.files", "host.hugepages", "host.irq", "host.journal", "host.links",
-    "host.machine", "host.programs", "host.trial", "host.tunables", "host.units",
+    "host.bootloader", "host.cmdline", "host.container", "host.deployment", "host.ethtool", "host.files", "host.hugepages", "host.irq", "host.journal",
+    "host.links", "host.machine", "host.programs", "host.trial", "host.tunables", "host.units",
     "model.cmdline", "model.cpuset", "model.grub", "model.hugepages", "model.irq", "model.nic", "model.setting", "model.tunables",
     "model.units",
 )

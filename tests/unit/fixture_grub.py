@@ -70,7 +70,7 @@ CUSTOM = """\
 ### BEGIN /etc/grub.d/40_custom ###
 # This file provides an easy way to add custom menu entries: menuentry 'Not one' {
 menuentry "Somebody's memory test" --unrestricted --id memtest {
-	linux16	/boot/memtest86+x64.bin console=ttyS0
+\tlinux16\t/boot/memtest86+x64.bin console=ttyS0
 }
 ### END /etc/grub.d/40_custom ###
 
@@ -87,16 +87,16 @@ fi
 def body(kernel: str, arguments: str, indent: str = "") -> str:
     """The lines of one Debian entry."""
     lines = f"""\
-	load_video
-	insmod gzio
-	if [ x$grub_platform = xxen ]; then insmod xzio; insmod lzopio; fi
-	insmod part_gpt
-	insmod ext2
-	search --no-floppy --fs-uuid --set=root 2f1c7c8e-7d5f-4b9d-9a55-6c1b8f0e3a21
-	echo	'Loading Linux {kernel} ...'
-	linux	/boot/vmlinuz-{kernel} root={ROOT} ro {arguments}
-	echo	'Loading initial ramdisk ...'
-	initrd	/boot/initrd.img-{kernel}
+\tload_video
+\tinsmod gzio
+\tif [ x$grub_platform = xxen ]; then insmod xzio; insmod lzopio; fi
+\tinsmod part_gpt
+\tinsmod ext2
+\tsearch --no-floppy --fs-uuid --set=root 2f1c7c8e-7d5f-4b9d-9a55-6c1b8f0e3a21
+\techo\t'Loading Linux {kernel} ...'
+\tlinux\t/boot/vmlinuz-{kernel} root={ROOT} ro {arguments}
+\techo\t'Loading initial ramdisk ...'
+\tinitrd\t/boot/initrd.img-{kernel}
 """
     return "".join(f"{indent}{line}\n" for line in lines.splitlines())
 
@@ -109,7 +109,8 @@ def debian(arguments: str = "quiet", default: str = "0") -> str:
         f"{body(kernel, said, chr(9))}\t}}\n"
         for kernel in (KERNEL, OLD_KERNEL)
         for title, kind, said in (("", "advanced", arguments), (" (recovery mode)", "recovery", "single")))
-    return (HEADER % default + "\n### BEGIN /etc/grub.d/10_linux ###\nfunction gfxmode {\n\tset gfxpayload=\"${1}\"\n}\nset linux_gfx_mode=\nexport linux_gfx_mode\n"
+    return (HEADER % default + "\n### BEGIN /etc/grub.d/10_linux ###\n"
+            "function gfxmode {\n\tset gfxpayload=\"${1}\"\n}\nset linux_gfx_mode=\nexport linux_gfx_mode\n"
             f"menuentry 'Debian GNU/Linux' {classes} $menuentry_id_option '{SIMPLE}' {{\n{body(KERNEL, arguments)}}}\n"
             f"submenu 'Advanced options for Debian GNU/Linux' $menuentry_id_option '{ADVANCED}' {{\n{children}}}\n\n### END /etc/grub.d/10_linux ###\n\n"
             "### BEGIN /etc/grub.d/30_uefi-firmware ###\nmenuentry 'UEFI Firmware Settings' $menuentry_id_option 'uefi-firmware' {\n\tfwsetup\n}\n"
@@ -140,32 +141,32 @@ else
 fi
 ### BEGIN /etc/grub.d/10_linux ###
 function gfxmode {
-	set gfxpayload="${1}"
-	if [ "${1}" = "keep" ]; then
-		set vt_handoff=vt.handoff=7
-	else
-		set vt_handoff=
-	fi
+\tset gfxpayload="${1}"
+\tif [ "${1}" = "keep" ]; then
+\t\tset vt_handoff=vt.handoff=7
+\telse
+\t\tset vt_handoff=
+\tfi
 }
 menuentry 'Ubuntu' --class ubuntu --class gnu-linux --class gnu --class os --unrestricted $menuentry_id_option 'gnulinux-simple-9a' {
-	recordfail
-	load_video
-	gfxmode $linux_gfx_mode
-	insmod gzio
-	linux	/vmlinuz-6.8.0-31-generic root=/dev/mapper/vg-root ro  quiet splash $vt_handoff
-	initrd	/initrd.img-6.8.0-31-generic
+\trecordfail
+\tload_video
+\tgfxmode $linux_gfx_mode
+\tinsmod gzio
+\tlinux\t/vmlinuz-6.8.0-31-generic root=/dev/mapper/vg-root ro  quiet splash $vt_handoff
+\tinitrd\t/initrd.img-6.8.0-31-generic
 }
 submenu 'Advanced options for Ubuntu' $menuentry_id_option 'gnulinux-advanced-9a' {
-	menuentry 'Ubuntu, with Linux 6.8.0-31-generic' --class ubuntu $menuentry_id_option 'gnulinux-6.8.0-31-generic-advanced-9a' {
-		recordfail
-		linux	/vmlinuz-6.8.0-31-generic root=/dev/mapper/vg-root ro  quiet splash $vt_handoff
-		initrd	/initrd.img-6.8.0-31-generic
-	}
-	menuentry 'Ubuntu, with Linux 6.8.0-31-generic (recovery mode)' --class ubuntu $menuentry_id_option 'gnulinux-6.8.0-31-generic-recovery-9a' {
-		recordfail
-		linux	/vmlinuz-6.8.0-31-generic root=/dev/mapper/vg-root ro recovery nomodeset dis_ucode_ldr
-		initrd	/initrd.img-6.8.0-31-generic
-	}
+\tmenuentry 'Ubuntu, with Linux 6.8.0-31-generic' --class ubuntu $menuentry_id_option 'gnulinux-6.8.0-31-generic-advanced-9a' {
+\t\trecordfail
+\t\tlinux\t/vmlinuz-6.8.0-31-generic root=/dev/mapper/vg-root ro  quiet splash $vt_handoff
+\t\tinitrd\t/initrd.img-6.8.0-31-generic
+\t}
+\tmenuentry 'Ubuntu, with Linux 6.8.0-31-generic (recovery mode)' --class ubuntu $menuentry_id_option 'gnulinux-6.8.0-31-generic-recovery-9a' {
+\t\trecordfail
+\t\tlinux\t/vmlinuz-6.8.0-31-generic root=/dev/mapper/vg-root ro recovery nomodeset dis_ucode_ldr
+\t\tinitrd\t/initrd.img-6.8.0-31-generic
+\t}
 }
 ### END /etc/grub.d/10_linux ###
 """ + CUSTOM
@@ -173,16 +174,16 @@ submenu 'Advanced options for Ubuntu' $menuentry_id_option 'gnulinux-advanced-9a
 # What Ubuntu's cloud images boot with (GRUB_FORCE_PARTUUID): two kernel lines in one entry, the first for when the second has failed.
 CLOUD_IMAGE = HEADER % "0" + """
 menuentry 'Ubuntu' --class ubuntu $menuentry_id_option 'gnulinux-simple-LABEL=cloudimg-rootfs' {
-	recordfail
-	if [ "${initrdfail}" = 1 ]; then
-		echo	'GRUB_FORCE_PARTUUID set, initrdless boot failed. Attempting with initrd.'
-		linux	/boot/vmlinuz-6.8.0-31-generic root=LABEL=cloudimg-rootfs ro  console=ttyS0
-		initrd	/boot/initrd.img-6.8.0-31-generic
-	else
-		echo	'GRUB_FORCE_PARTUUID set, attempting initrdless boot.'
-		linux	/boot/vmlinuz-6.8.0-31-generic root=PARTUUID=7f-01 ro  console=ttyS0 panic=-1
-	fi
-	initrdfail
+\trecordfail
+\tif [ "${initrdfail}" = 1 ]; then
+\t\techo\t'GRUB_FORCE_PARTUUID set, initrdless boot failed. Attempting with initrd.'
+\t\tlinux\t/boot/vmlinuz-6.8.0-31-generic root=LABEL=cloudimg-rootfs ro  console=ttyS0
+\t\tinitrd\t/boot/initrd.img-6.8.0-31-generic
+\telse
+\t\techo\t'GRUB_FORCE_PARTUUID set, attempting initrdless boot.'
+\t\tlinux\t/boot/vmlinuz-6.8.0-31-generic root=PARTUUID=7f-01 ro  console=ttyS0 panic=-1
+\tfi
+\tinitrdfail
 }
 """
 

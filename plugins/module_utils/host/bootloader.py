@@ -188,7 +188,8 @@ class DebianGrub:
             raise LoaderError(f"{CUSTOM_CFG}: is somebody else's; move its entries to /etc/grub.d/40_custom, so that a trial entry can stand there")
         text = self.host.read(GRUB_CFG)
         if "custom.cfg" not in text or "next_entry" not in text:
-            raise LoaderError(f"{GRUB_CFG}: reads no custom.cfg or knows no next_entry; make /etc/grub.d/00_header and 41_custom executable and run update-grub")
+            raise LoaderError(f"{GRUB_CFG}: reads no custom.cfg or knows no next_entry; "
+                              "make /etc/grub.d/00_header and 41_custom executable and run update-grub")
         _refuse_sticky_environment(output_of("grub-probe", "--target=abstraction", "/boot/grub"), output_of("grub-probe", "--target=fs", "/boot/grub"))
 
 
@@ -291,4 +292,3 @@ def _no_room(host: Host, path: str, needed: int) -> str:
     free = os.statvfs(os.path.dirname(host.path(path)))
     available = free.f_bavail * free.f_frsize
     return f"{os.path.dirname(path)}: {available} bytes are free, {needed} are needed; make room" if available < needed else ""
-

@@ -416,8 +416,8 @@ def plan(state: CmdlineState, spec: Mapping[str, Any]) -> Plan:
     if not keys and not state.trial.state:
         return Plan()
     if state.container:
-        return Plan(tuple(unsupported(f"cmdline.{key}", key, wanted(spec).get(key), f"the kernel belongs to the machine, not to this container ({state.container})")
-                          for key in keys))
+        reason = f"the kernel belongs to the machine, not to this container ({state.container})"
+        return Plan(tuple(unsupported(f"cmdline.{key}", key, wanted(spec).get(key), reason) for key in keys))
     if state.boot.problem:
         return Plan((Setting("cmdline.loader", "boot loader", None, state=ERROR, reason=state.boot.problem),))
     effective = supported(state, spec)
@@ -453,8 +453,8 @@ def missing(state: CmdlineState, key: str, value: str) -> str:
             return f"the clock source here is {cpus.clocksource or 'unknown'}, not the TSC"
         if cpus.flags is not None and not {"constant_tsc", "nonstop_tsc"} <= cpus.flags:
             return "this CPU does not say that its TSC is constant and never stops"
-    vendors = {"intel_idle": "GenuineIntel", "intel_pstate": "GenuineIntel", "intel_iommu": "GenuineIntel", "amd_pstate": "AuthenticAMD", "amd_iommu": "AuthenticAMD"}
-    vendor = vendors.get(key.partition(".")[0])
+    maker = re.match(r"(intel|amd)_(?:idle|pstate|iommu)\b", key)
+    vendor = {"intel": "GenuineIntel", "amd": "AuthenticAMD"}[maker[1]] if maker else ""
     if vendor and cpus.vendor and cpus.vendor != vendor:
         return f"this CPU is a {cpus.vendor}"
     if key == "default_hugepagesz" and value == "1G" and cpus.flags is not None and "pdpe1gb" not in cpus.flags:
@@ -560,7 +560,8 @@ def _split_cores(cpus: Cpus, named: frozenset[int], without_smt: bool) -> Iterat
         if without_smt and cpu != min(core):
             yield f"argument isolcpus: CPU {cpu} is a sibling that nosmt takes offline; name {min(core)} alone (R28)"
         elif not without_smt and not core <= named and cpu == min(core & named):
-            yield f"argument isolcpus: CPUs {format_cpulist(core & named)} without {format_cpulist(core - named)} split a physical core; name all of its threads (R4)"
+            yield (f"argument isolcpus: CPUs {format_cpulist(core & named)} without {format_cpulist(core - named)} split a physical core; "
+                   "name all of its threads (R4)")
 
 
 def _too_long(state: CmdlineState, arguments: Mapping[str, str]) -> Iterator[str]:
@@ -568,4 +569,3 @@ def _too_long(state: CmdlineState, arguments: Mapping[str, str]) -> Iterator[str
     size = len(" ".join((*by_grub, *foreign(state.boot), *to_own(state, arguments), f"{TRIAL_MARK}={'0' * 16}", "panic=10")))
     if size > SIZE_LIMIT - 1:
         yield f"the command line would have {size} characters, the kernel takes {SIZE_LIMIT - 1}; take arguments out (R9)"
-

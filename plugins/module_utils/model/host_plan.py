@@ -43,7 +43,8 @@ def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, 
         "irq_nics": [{"pci": nic.pci, "cpus": _irq_cpulist(cores, nic)} for _entry, nic in found if nic is not None and cores.irq_cpus[nic.pci]],
         "hugepages": pages,
         "cmdline": _planned_arguments(cores, site),
-        "summary": [*_summary(cores), *_argument_line(cores, site), *(f"huge pages on node {page['node']}: {page['count']} x {page['size']} at {page['at']}" for page in pages)],
+        "summary": [*_summary(cores), *_argument_line(cores, site),
+                    *(f"huge pages on node {page['node']}: {page['count']} x {page['size']} at {page['at']}" for page in pages)],
         "explanation": [*cores.reasons, *_remarks(found), *_page_remarks(pages, kernel), *topology.gaps],
     }
 

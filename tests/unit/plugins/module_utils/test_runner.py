@@ -644,22 +644,23 @@ class Boot:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.running, self.next, self.steps = "old", "old", list[str]()
-        self.fails: Exception | None = None
+        self.failures: list[OSError] = []
         steps = BootSteps(self.arm, self.settle, lambda host, state: self.steps.append("tidy"), lambda host, state: (OwnedFile("x", "/boot/loader", b""),))
         domain = Domain("kernel_cmdline", {}, lambda spec: [], lambda host, spec: (self.running, self.next), self.plan, never, "boot", boot=steps)
         monkeypatch.setitem(runner.DOMAINS, "kernel_cmdline", domain)
 
     def plan(self, state: tuple[str, str], spec: Any) -> Plan:
-        return Plan((Setting("cmdline.a", "a", spec["a"], state[0], state[1], needs_reboot=True), Setting("cmdline.file", "file", spec["a"], state[1], state[1])))
+        argument = Setting("cmdline.a", "a", spec["a"], state[0], state[1], needs_reboot=True)
+        return Plan((argument, Setting("cmdline.file", "file", spec["a"], state[1], state[1])))
 
     def arm(self, host: Host, state: Any, spec: Any, seconds: int, when: str) -> None:
-        if self.fails:
-            raise self.fails
+        for failure in self.failures:
+            raise failure
         self.steps.append(f"arm {seconds}")
 
     def settle(self, host: Host, state: Any, spec: Any) -> None:
-        if self.fails:
-            raise self.fails
+        for failure in self.failures:
+            raise failure
         self.steps.append("settle")
         self.next = self.running
 
@@ -736,14 +737,15 @@ def test_the_agent_is_on_the_host_before_a_boot_is_tried(root: Path, boot: Boot,
 
 
 def test_originals_of_the_boot_are_in_the_journal_before_it_is_tried(root: Path, boot: Boot) -> None:
-    boot.fails = OSError(errno.ENOSPC, "No space left on device")
+    boot.failures.append(OSError(errno.ENOSPC, "No space left on device"))
     applied(root, runner.TRY)
     assert originals(root)[("kernel_cmdline", "cmdline.a", "a")] == "old" and ("/boot/loader",) in originals(root)
 
 
 @pytest.mark.parametrize("running", ["old", "new"])
 def test_a_step_that_fails_is_an_error_that_says_what_boots(root: Path, boot: Boot, running: str) -> None:
-    boot.running, boot.fails = running, OSError(errno.ENOSPC, "No space left on device")
+    boot.running = running
+    boot.failures.append(OSError(errno.ENOSPC, "No space left on device"))
     outcome = applied(root, runner.TRY)
     assert not outcome.armed and [setting.control for setting in outcome.errors] == ["kernel_cmdline.boot"]
     assert "No space left on device; it boots as before" in outcome.errors[0].reason

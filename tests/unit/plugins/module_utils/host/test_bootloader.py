@@ -224,8 +224,10 @@ def test_grub_that_does_not_keep_what_it_was_asked_for_is_no_trial(grub: DebianM
         DebianGrub(grub.host).arm(OWN, EXTRA)
 
 
-@pytest.mark.parametrize(("abstraction", "filesystem", "named"), [("lvm", "ext2", "lvm"), ("", "btrfs", "btrfs"), ("", "zfs", "zfs"), ("diskfilter mdraid1x lvm", "xfs", "diskfilter, lvm"),
-                                                                  ("cryptodisk luks", "ext2", "cryptodisk, luks")])
+@pytest.mark.parametrize(("abstraction", "filesystem", "named"), [
+    ("lvm", "ext2", "lvm"), ("", "btrfs", "btrfs"), ("", "zfs", "zfs"), ("diskfilter mdraid1x lvm", "xfs", "diskfilter, lvm"),
+    ("cryptodisk luks", "ext2", "cryptodisk, luks"),
+])
 def test_where_grub_could_not_forget_the_entry_there_is_no_trial(grub: DebianMachine, abstraction: str, filesystem: str, named: str) -> None:
     grub.abstraction, grub.filesystem = abstraction, filesystem
     before = content(grub.root)

@@ -60,16 +60,16 @@ def either(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return found
 
 
-def state_of(machine: BootMachine, spec: dict[str, Any] = SPEC) -> CmdlineState:
-    return cmdline.read_cmdline(machine.host, spec)
+def state_of(machine: BootMachine, spec: dict[str, Any] | None = None) -> CmdlineState:
+    return cmdline.read_cmdline(machine.host, SPEC if spec is None else spec)
 
 
-def arm(machine: BootMachine, spec: dict[str, Any] = SPEC) -> None:
-    cmdline.arm(machine.host, state_of(machine, spec), spec, 300, NOW)
+def arm(machine: BootMachine, spec: dict[str, Any] | None = None) -> None:
+    cmdline.arm(machine.host, state_of(machine, spec), SPEC if spec is None else spec, 300, NOW)
 
 
-def settle(machine: BootMachine, spec: dict[str, Any] = SPEC) -> None:
-    cmdline.settle(machine.host, state_of(machine, spec), spec)
+def settle(machine: BootMachine, spec: dict[str, Any] | None = None) -> None:
+    cmdline.settle(machine.host, state_of(machine, spec), SPEC if spec is None else spec)
 
 
 def boot(machine: DebianMachine | ElMachine, boot_id: str = "a later boot") -> None:

@@ -79,7 +79,8 @@ def machine(*, boot: Tokens = BASE, owned: Tokens = (), running: Tokens | None =
     """Four cores with two threads each, siblings N and N + 4; nothing isolated yet."""
     siblings = {cpu: frozenset({cpu % 4, cpu % 4 + 4}) for cpu in range(8)}
     cpus = Cpus(frozenset(range(8)), siblings, "GenuineIntel", frozenset({"constant_tsc", "nonstop_tsc", "pdpe1gb"}), "tsc")
-    state = CmdlineState(boot if running is None else running, NextBoot(boot, owned, "/etc/default/grub.d/80-lowlatency.cfg", None, WHERE), cpus, "", "", "6.12.9")
+    following = NextBoot(boot, owned, "/etc/default/grub.d/80-lowlatency.cfg", None, WHERE)
+    state = CmdlineState(boot if running is None else running, following, cpus, "", "", "6.12.9")
     return replace(state, **rest)
 
 
@@ -155,8 +156,10 @@ def test_huge_pages_are_not_an_argument_of_this_role(key: str) -> None:
     assert "lowlatency_hugepages" in problem(key, "4")
 
 
-@pytest.mark.parametrize(("key", "value"), [("mitigations", "off"), ("audit", "0"), ("audit", 0), ("audit", "off"), ("nopti", True), ("nospectre_v2", "present"),
-                                            ("spectre_v2", "off"), ("mce", "off"), ("kvm.nx_huge_pages", "off"), ("nosmep", True), ("init_on_alloc", "0")])
+@pytest.mark.parametrize(("key", "value"), [
+    ("mitigations", "off"), ("audit", "0"), ("audit", 0), ("audit", "off"), ("nopti", True), ("nospectre_v2", "present"),
+    ("spectre_v2", "off"), ("mce", "off"), ("kvm.nx_huge_pages", "off"), ("nosmep", True), ("init_on_alloc", "0"),
+])
 def test_a_protection_goes_only_with_a_waiver(key: str, value: object) -> None:
     assert "R18" in problem(key, value) and "security_waiver" in problem(key, value)
     assert accepted(key, value, "SEC-2024-17")
@@ -185,9 +188,11 @@ def test_every_safety_argument_is_known() -> None:
 
 
 @pytest.mark.parametrize(("key", "value", "text"), [
-    ("mitigations", False, "off"), ("mitigations", "False", "off"), ("nohz", True, "on"), ("nohz", False, "off"), ("audit", False, "off"), ("audit", True, "on"),
+    ("mitigations", False, "off"), ("mitigations", "False", "off"), ("nohz", True, "on"), ("nohz", False, "off"), ("audit", False, "off"),
+    ("audit", True, "on"),
     ("pcie_aspm", False, "off"), ("nosoftlockup", True, PRESENT), ("nosoftlockup", "True", PRESENT), ("nosoftlockup", False, None), ("nosmt", True, PRESENT),
-    ("nosmt", False, None), ("nosmt", "force", "force"), ("nosmt", "", PRESENT), ("nowatchdog", PRESENT, PRESENT), ("skew_tick", 1, "1"), ("skew_tick", "1", "1"),
+    ("nosmt", False, None), ("nosmt", "force", "force"), ("nosmt", "", PRESENT), ("nowatchdog", PRESENT, PRESENT), ("skew_tick", 1, "1"),
+    ("skew_tick", "1", "1"),
     ("skew_tick", None, None), ("isolcpus", 2, "2"), ("idle", "poll", "poll"),
 ])
 def test_truth_values_mean_what_the_argument_can_mean_by_them(key: str, value: object, text: str | None) -> None:
@@ -203,7 +208,8 @@ def test_a_truth_value_or_a_structure_that_means_nothing_is_refused(key: str, va
 
 
 @pytest.mark.parametrize(("key", "value", "rule"), [
-    ("skew_tick", 2, "from 0 to 1"), ("skew_tick", -1, "from 0 to 1"), ("skew_tick", "\u0661", "R9"), ("skew_tick", "0x1", "from 0 to 1"), ("skew_tick", "", "R9"),
+    ("skew_tick", 2, "from 0 to 1"), ("skew_tick", -1, "from 0 to 1"), ("skew_tick", "\u0661", "R9"), ("skew_tick", "0x1", "from 0 to 1"),
+    ("skew_tick", "", "R9"),
     ("intel_idle.max_cstate", 10, "from 0 to 9"), ("idle", "pol", "poll, halt, nomwait"), ("nosoftlockup", "yes", "takes no value"),
     ("nosmt", "maybe", "force"), ("transparent_hugepage", "off", "always, madvise, never"), ("default_hugepagesz", "4M", "2M, 1G"),
 ])
@@ -211,7 +217,9 @@ def test_a_value_of_the_wrong_kind_is_refused_with_the_right_ones(key: str, valu
     assert rule in problem(key, value)
 
 
-@pytest.mark.parametrize(("key", "value"), [("nvme.poll_queues", 4), ("mlx5_core.debug_mask", "0x1"), ("pcie_aspm.policy", "performance"), ("processor.max_cstate", 1)])
+@pytest.mark.parametrize(("key", "value"), [
+    ("nvme.poll_queues", 4), ("mlx5_core.debug_mask", "0x1"), ("pcie_aspm.policy", "performance"), ("processor.max_cstate", 1),
+])
 def test_module_parameters_are_accepted(key: str, value: object) -> None:
     assert accepted(key, value)
 
@@ -551,7 +559,8 @@ def test_a_good_tsc_and_harmless_values_are_supported() -> None:
 
 @pytest.mark.parametrize(("vendor", "key", "value", "state"), [
     ("AuthenticAMD", "intel_idle.max_cstate", 0, UNSUPPORTED), ("AuthenticAMD", "intel_pstate", "disable", UNSUPPORTED),
-    ("AuthenticAMD", "amd_pstate", "passive", DRIFTED), ("GenuineIntel", "amd_pstate", "passive", UNSUPPORTED), ("GenuineIntel", "amd_iommu", "off", UNSUPPORTED),
+    ("AuthenticAMD", "amd_pstate", "passive", DRIFTED), ("GenuineIntel", "amd_pstate", "passive", UNSUPPORTED),
+    ("GenuineIntel", "amd_iommu", "off", UNSUPPORTED),
     ("GenuineIntel", "intel_idle.max_cstate", 0, DRIFTED), ("", "intel_idle.max_cstate", 0, DRIFTED), ("AuthenticAMD", "processor.max_cstate", 1, DRIFTED),
 ])
 def test_a_vendors_argument_is_for_that_vendors_cpus(vendor: str, key: str, value: object, state: str) -> None:
@@ -559,7 +568,9 @@ def test_a_vendors_argument_is_for_that_vendors_cpus(vendor: str, key: str, valu
     assert setting.state == state and (state != UNSUPPORTED or vendor in setting.reason)
 
 
-@pytest.mark.parametrize(("kernel", "state"), [("6.5.13", UNSUPPORTED), ("5.14.0-503.el9", UNSUPPORTED), ("6.6.0", DRIFTED), ("6.10.1", DRIFTED), ("7.0", DRIFTED), ("", DRIFTED)])
+@pytest.mark.parametrize(("kernel", "state"), [
+    ("6.5.13", UNSUPPORTED), ("5.14.0-503.el9", UNSUPPORTED), ("6.6.0", DRIFTED), ("6.10.1", DRIFTED), ("7.0", DRIFTED), ("", DRIFTED),
+])
 def test_unbound_workqueues_can_be_moved_since_6_6(kernel: str, state: str) -> None:
     setting = settings(machine(kernel=kernel), {"arguments": {"workqueue.unbound_cpus": "0-1"}})["cmdline.workqueue.unbound_cpus"]
     assert setting.state == state and (state != UNSUPPORTED or ("6.6" in setting.reason and kernel in setting.reason))

@@ -140,7 +140,8 @@ def test_a_file_that_sets_no_default_boots_the_first() -> None:
     ("0", "Debian GNU/Linux"), ("3", "Somebody's memory test"), ("memtest", "Somebody's memory test"), ("Somebody's memory test", "Somebody's memory test"),
     ("1>0", f"Debian GNU/Linux, with Linux {KERNEL}"), ("1>2", f"Debian GNU/Linux, with Linux {OLD_KERNEL}"),
     (f"{ADVANCED}>gnulinux-{OLD_KERNEL}-advanced-2f1c7c8e", f"Debian GNU/Linux, with Linux {OLD_KERNEL}"),
-    (f"Advanced options for Debian GNU/Linux>Debian GNU/Linux, with Linux {OLD_KERNEL} (recovery mode)", f"Debian GNU/Linux, with Linux {OLD_KERNEL} (recovery mode)"),
+    (f"Advanced options for Debian GNU/Linux>Debian GNU/Linux, with Linux {OLD_KERNEL} (recovery mode)",
+     f"Debian GNU/Linux, with Linux {OLD_KERNEL} (recovery mode)"),
     ("1", f"Debian GNU/Linux, with Linux {KERNEL}"),
 ])
 def test_an_entry_is_named_by_number_id_or_title(choice: str, title: str) -> None:
@@ -285,7 +286,9 @@ def test_an_entry_without_arguments_has_none() -> None:
 NEW, OLD, RESCUE = bls("5.14.0-70.el9.x86_64", "New"), bls("5.14.0-9.el9.x86_64", "Old"), bls_entry(f"{MACHINE_ID}-0-rescue", "title Rescue\noptions single\n")
 
 
-@pytest.mark.parametrize(("choice", "entry"), [(OLD.name, OLD), ("Old", OLD), ("1", OLD), ("0", NEW), ("2", RESCUE), ("Rescue", RESCUE), ("", NEW), ("gone", NEW)])
+@pytest.mark.parametrize(("choice", "entry"), [
+    (OLD.name, OLD), ("Old", OLD), ("1", OLD), ("0", NEW), ("2", RESCUE), ("Rescue", RESCUE), ("", NEW), ("gone", NEW),
+])
 @pytest.mark.parametrize("found", [(OLD, RESCUE, NEW), (NEW, OLD, RESCUE), (RESCUE, NEW, OLD)])
 def test_an_entry_file_is_named_by_name_title_or_number_and_the_newest_otherwise(choice: str, entry: BlsEntry, found: tuple[BlsEntry, ...]) -> None:
     assert chosen_bls(found, choice) is entry
