@@ -20,6 +20,7 @@ import tools
 from tools import LabError
 
 INVENTORY = image.CACHE / "inventory.yml"
+ATTEMPTS = 3
 
 
 def main() -> int:
@@ -44,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     up = command("up", do_up, "start the hosts and wait until they answer")
     up.add_argument("--hosts", type=int, choices=(1, 2), default=2, help="1: only lab-a (default: 2)")
     up.add_argument("--iommu", action="store_true", help="with an Intel IOMMU and interrupt remapping")
-    up.add_argument("--timeout", type=float, default=600, help="seconds a host may take to boot (default: 600)")
+    up.add_argument("--timeout", type=float, default=900, help="seconds a host may take, three boots included (default: 900)")
     down = command("down", do_down, "end the hosts and throw their disks away")
     down.add_argument("hosts", nargs="*", metavar="HOST", help="default: all")
     down.add_argument("--keep", action="store_true", help="shut down cleanly and keep the disks for the next up")
@@ -111,8 +112,17 @@ def start_or_leave(name: str, base: Path, accelerator: str, *, iommu: bool) -> N
 
 
 def bring_up(name: str, seconds: float) -> None:
+    """Wait for a host. An emulated one may lose an interrupt for good while it boots: one that does not answer is reset and waited for again."""
     started = time.monotonic()
-    host.wait_ready(name, seconds)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            host.wait_ready(name, seconds / ATTEMPTS)
+            break
+        except LabError:
+            if attempt == ATTEMPTS or not host.pid(name):
+                raise
+            print(f"lab: {name} does not answer after {seconds / ATTEMPTS:.0f} s; resetting it", flush=True)
+            host.qmp(name, "system_reset")
     if not host.has_fresh(name):
         host.save_fresh(name)
     print(f"lab: {name} is up after {time.monotonic() - started:.0f} s: scripts/lab ssh {name}", flush=True)

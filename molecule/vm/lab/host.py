@@ -116,7 +116,8 @@ def ssh_options() -> list[str]:
 
 def ssh_command(name: str, *command: str) -> list[str]:
     target = ["-i", str(image.KEY), "-p", str(ports()[name]["ssh"]), "root@127.0.0.1"]
-    return ["ssh", *ssh_options(), *target, *command]
+    alive = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8")
+    return ["ssh", *ssh_options(), *alive, *target, *command]
 
 
 def console_tail(name: str, lines: int = 30) -> str:
