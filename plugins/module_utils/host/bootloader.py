@@ -86,7 +86,7 @@ class DebianGrub:
         text = self.host.read(GRUB_CFG)
         return NextBoot(self._default(text).tokens, self._owned(), DROP_IN, self._said(), "/etc/default/grub or a file in /etc/default/grub.d")
 
-    def files(self, tokens: Tokens) -> tuple[OwnedFile, ...]:
+    def files(self) -> tuple[OwnedFile, ...]:
         """Every file that arming, settling and disarming write, for the journal."""
         return tuple(OwnedFile("cmdline.file", path, b"") for path in (DROP_IN, GRUB_CFG, CUSTOM_CFG))
 
@@ -205,7 +205,7 @@ class Grubby:
         entry = chosen_bls(self._entries(), variables.get("saved_entry", ""))
         return NextBoot(entry.tokens(variables), self._owned(), BLS_OWNED, where="the boot entry; grubby --info=DEFAULT shows it", repeats=False)
 
-    def files(self, tokens: Tokens) -> tuple[OwnedFile, ...]:
+    def files(self) -> tuple[OwnedFile, ...]:
         """Every file that arming, settling and disarming write, for the journal."""
         names = [f"{BLS}/{entry.name}.conf" for entry in self._entries()]
         return tuple(OwnedFile("cmdline.file", path, b"") for path in (BLS_OWNED, BLS_TRIAL, "/etc/kernel/cmdline", "/etc/default/grub", *names)
@@ -240,7 +240,7 @@ class Grubby:
         a whole where that is not what was wanted.
         """
         before, variables = self._owned(), self._environment()
-        held = {file.path: self.host.content_and_mode(file.path) for file in self.files(own)}
+        held = {file.path: self.host.content_and_mode(file.path) for file in self.files()}
         wanted = {entry.name: sorted((*without(entry.tokens(variables), before), *own)) for entry in self._entries()}
         if tried is not None and wanted[chosen_bls(self._entries(), variables.get("saved_entry", "")).name] != sorted(tried):
             raise LoaderError(f"the default entry is no longer the one that was tried ({' '.join(tried)}); run again to try it as it is now")

@@ -118,4 +118,4 @@ def _settled(state: CmdlineState, own: Tokens) -> bool:
 
 def boot_files(host: Host, state: CmdlineState) -> tuple[OwnedFile, ...]:
     """Every file that ``arm`` and ``settle`` write, for the journal."""
-    return (*loader_of(host).files(state.boot.tokens), *trial.files())
+    return (*loader_of(host).files(), *trial.files())

@@ -386,7 +386,7 @@ def test_a_run_that_is_stopped_while_settling_leaves_everything_as_it_was(grub: 
 
 
 def test_every_file_of_grub_that_is_written_is_told_to_the_journal(grub: DebianMachine) -> None:
-    assert {file.path for file in DebianGrub(grub.host).files(())} == {bootloader.DROP_IN, bootloader.GRUB_CFG, bootloader.CUSTOM_CFG}
+    assert {file.path for file in DebianGrub(grub.host).files()} == {bootloader.DROP_IN, bootloader.GRUB_CFG, bootloader.CUSTOM_CFG}
 
 
 def test_a_menu_with_another_first_entry_is_settled_by_the_default(grub: DebianMachine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,7 +430,7 @@ def test_the_entry_on_trial_is_never_taken_for_the_default(el: ElMachine) -> Non
     Grubby(el.host).arm(OWN, EXTRA)
     el.set_environment("boot/grub2/grubenv", saved_entry=None)
     assert next_boot(el.host).tokens == el.tokens()
-    assert BLS_TRIAL in {file.path for file in Grubby(el.host).files(())}
+    assert BLS_TRIAL in {file.path for file in Grubby(el.host).files()}
 
 
 def test_an_entry_file_on_trial_is_forgotten_without_a_trace(el: ElMachine) -> None:
@@ -544,5 +544,5 @@ def test_grubby_settles_nothing_but_what_was_tried(el: ElMachine) -> None:
 
 def test_every_file_of_grubby_that_is_written_is_told_to_the_journal(el: ElMachine) -> None:
     el.files.write("etc/kernel/cmdline", "root=/dev/sda2\n")
-    paths = {file.path for file in Grubby(el.host).files(())}
+    paths = {file.path for file in Grubby(el.host).files()}
     assert paths == {BLS_OWNED, BLS_TRIAL, "/etc/kernel/cmdline", *(f"/{el.path(name)}" for name in (NEW, OLD, RESCUE))}
