@@ -72,14 +72,15 @@ def write_cmdline(host: Host, state: CmdlineState, setting: Setting) -> None:
 def arm(host: Host, state: CmdlineState, spec: Mapping[str, Any], seconds: int, when: str) -> None:
     """Have the wanted command line boot once, watched over by the host itself. Raises; then nothing is armed.
 
-    The entry that boots otherwise is first made what runs now: nobody knows whether another one boots.
+    The entry that boots otherwise is first made what runs now: nobody knows whether another one boots. What runs on trial is not
+    known to be right either, and the default is still the one before it.
     """
     own, proven = to_own(state, supported(state, spec)), running_own(state, spec)
     loader = loader_of(host)
     known = trial.new_record(host, own, seconds, when)
     try:
         loader.disarm()
-        if not _settled(state, proven):
+        if state.trial.state != "booted" and not _settled(state, proven):
             loader.settle(proven, None)
         trial.begin(host, known)
         tokens = loader.arm(own, known.extra)

@@ -353,6 +353,16 @@ def test_an_earlier_trial_cannot_boot_any_more_before_anything_else_is_done(grub
     assert seen[:2] == [(TRIAL_ID, False), ("", False)]
 
 
+def test_what_runs_unconfirmed_is_never_made_the_default_by_another_trial(grub: DebianMachine) -> None:
+    arm(grub)
+    boot(grub)
+    assert state_of(grub).trial.state == "booted"
+    before = (grub.root / GRUB_CFG.lstrip("/")).read_bytes()
+    arm(grub, LESS)
+    assert (grub.root / GRUB_CFG.lstrip("/")).read_bytes() == before
+    assert not (grub.root / DROP_IN.lstrip("/")).exists()
+
+
 # --- when settling fails ----------------------------------------------------------------------------------------------
 
 
