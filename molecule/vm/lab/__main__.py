@@ -1,7 +1,7 @@
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lab's command line: build, up, down, reset, status, ssh, inventory. See ../README.md."""
+"""The lab's command line: build, up, down, reset, press-reset, status, ssh, inventory. See ../README.md."""
 
 from __future__ import annotations
 
@@ -51,6 +51,8 @@ def parser() -> argparse.ArgumentParser:
     down.add_argument("--keep", action="store_true", help="shut down cleanly and keep the disks for the next up")
     reset = command("reset", do_reset, "put running hosts back to their first start, without a boot")
     reset.add_argument("hosts", nargs="*", metavar="HOST", help="default: all that run")
+    button = command("press-reset", do_press_reset, "press the reset button of running hosts; they boot from their disks")
+    button.add_argument("hosts", nargs="+", metavar="HOST")
     command("status", do_status, "say which hosts run")
     ssh = command("ssh", do_ssh, "log in to a host, or run a command on it")
     ssh.add_argument("host", choices=host.NAMES)
@@ -122,7 +124,7 @@ def bring_up(name: str, seconds: float) -> None:
             if attempt == ATTEMPTS or not host.pid(name):
                 raise
             print(f"lab: {name} does not answer after {seconds / ATTEMPTS:.0f} s; resetting it", flush=True)
-            host.qmp(name, "system_reset")
+            host.press_reset(name)
     if not host.has_fresh(name):
         host.save_fresh(name)
     print(f"lab: {name} is up after {time.monotonic() - started:.0f} s: scripts/lab ssh {name}", flush=True)
@@ -143,6 +145,11 @@ def do_reset(options: argparse.Namespace) -> None:
     with locked():
         for name in chosen(options.hosts, host.running()):
             host.reset(name)
+
+
+def do_press_reset(options: argparse.Namespace) -> None:
+    for name in chosen(options.hosts, ()):
+        host.press_reset(name)
 
 
 def chosen(asked: list[str], default) -> list[str]:

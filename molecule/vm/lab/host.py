@@ -154,6 +154,13 @@ def reset(name: str) -> None:
     run(*ssh_command(name, f"date -s @{time.time():.0f}"))
 
 
+def press_reset(name: str) -> None:
+    """The reset button: the host boots from its disk, whatever it was doing."""
+    if not pid(name):
+        raise LabError(f"{name} does not run")
+    qmp(name, "system_reset")
+
+
 def monitor(name: str, line: str) -> None:
     """One line for QEMU's human monitor; it answers only when something is wrong."""
     answer = qmp(name, "human-monitor-command", {"command-line": line})

@@ -115,14 +115,20 @@ def answers(name):
 
 
 def wait(condition, seconds, what):
-    """Until a condition holds; its value."""
+    """Until a condition holds; its value. Raises ``TimeoutError``."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds} s: {what}")
         time.sleep(2)
+
+
+def press_reset(name):
+    """The reset button, for a host that hangs."""
+    subprocess.run([PROJECT / "scripts/lab", "press-reset", name], check=True)
 
 
 def wait_ready(name):
@@ -144,6 +150,10 @@ class Console:
         with self.path.open("rb") as file:
             file.seek(self.start)
             return file.read().decode(errors="replace")
+
+    def end(self, lines=15):
+        """Its last lines, for a message."""
+        return "\n".join(self.text().splitlines()[-lines:])
 
     def boots(self):
         """The command line of every kernel that started, in order."""
