@@ -47,7 +47,8 @@ class Domain:
 
     ``persistence`` says what makes it last: a ``file`` of its own, the ``write`` itself, the host ``agent`` at boot,
     where Linux has no file for it, or a ``boot`` that brings all of it at once (``boot`` says how). ``files_first`` is for a
-    domain whose writes need its owned files in their places.
+    domain whose writes need its owned files in their places. ``each_alone`` is for one whose settings concern things that have
+    nothing to do with each other: an error of one refuses no other. ``resets`` is for one in which a write may undo others.
     """
 
     name: str
@@ -59,6 +60,8 @@ class Domain:
     persistence: str
     boot: BootSteps | None = None
     files_first: bool = False
+    each_alone: bool = False
+    resets: bool = False
 
 
 HUGEPAGES = Domain(

@@ -139,7 +139,7 @@ def verify(transaction: Transaction) -> Outcome:
 
 def _audited(transaction: Transaction, surveys: list[Survey]) -> Outcome:
     settings = tuple(setting for survey in surveys for setting in _with_files(transaction.host, survey))
-    return Outcome(settings, any(setting.state == DRIFTED for setting in settings), _contents(transaction.host, surveys))
+    return Outcome(settings, any(_to_mend(setting) for setting in settings), _contents(transaction.host, surveys))
 
 
 def apply(transaction: Transaction, when: str = "") -> Outcome:
@@ -148,7 +148,7 @@ def apply(transaction: Transaction, when: str = "") -> Outcome:
         surveys = _surveyed(transaction)
         _refuse([survey.problem for survey in surveys if survey.problem])
         _refuse([f"{setting.subject}: {setting.reason}" for survey in surveys for setting in survey.settings
-                 if setting.state == ERROR])
+                 if setting.state == ERROR and not survey.domain.each_alone])
         return _applied(transaction, surveys, when)
 
 
@@ -163,20 +163,22 @@ def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outc
     before = tuple(setting for survey in surveys for setting in _with_files(host, survey))
     files = [file for survey in surveys for file in survey.files if _held(host, file) != _wanted(file)]
     contents = _contents(host, surveys)
-    if not any(setting.state == DRIFTED for setting in before):
+    if not any(_to_mend(setting) for setting in before):
         return Outcome(before, changed=False)
     _refuse([problem for problem in (unwritable(host, file.path) for file in files) if problem])
     when = when or datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     try:
-        journal.remember(host, [(survey.domain.name, setting) for survey in surveys for setting in _to_write(survey)], files, when)
+        journal.remember(host, [(survey.domain.name, setting) for survey in surveys for setting in _at_risk(survey)], files, when)
     except OSError as error:
         raise Refused(f"{journal.JOURNAL}: {error.strerror}; without a record of the originals nothing is changed, make it writable") from error
     refusals: dict[tuple[str, str], Exception] = {}
     for survey in surveys:
         # what an earlier domain did (a stopped irqbalance, a NIC that was reset) shows only now
         fresh = _told(_surveyed_domain(transaction, survey.domain))
-        journal.remember(host, [(survey.domain.name, setting) for setting in _to_write(fresh)], (), when)
+        journal.remember(host, [(survey.domain.name, setting) for setting in _at_risk(fresh)], (), when)
         _write(host, fresh, refusals)
+        if survey.domain.resets and _to_write(fresh):
+            _write(host, _told(_surveyed_domain(transaction, survey.domain)), refusals)
     after = replace(transaction, kept=deployment.kept(host))
     settings = tuple(_verdicts(host, before, _surveyed(after), refusals))
     if transaction.boot == KEEP or not any(DOMAINS[name].boot for name in transaction.documents):
@@ -224,8 +226,10 @@ def _verdicts(host: Host, before: tuple[Setting, ...], surveys: list[Survey], re
         for setting in _with_files(host, _told(survey)):
             earlier = known.pop(setting.key, None)
             waits = setting.state == DRIFTED and (survey.domain.boot is not None or setting.needs_reboot)
-            yield replace(setting, reason=setting.reason or "waits for a boot") if waits else _verdict(earlier, setting, refusals.get(setting.key))
+            yield replace(setting, reason=setting.reason or "waits for a boot") if waits and not setting.finding else _verdict(earlier, setting, refusals.get(setting.key))
     for setting in known.values():
+        if setting.finding:
+            continue
         if setting.state == DRIFTED and setting.desired is None:
             yield replace(setting, state=CHANGED, current=None, persisted=None, reason="", needs_reboot=False)
             continue
@@ -237,6 +241,8 @@ def _write(host: Host, survey: Survey, refusals: dict[tuple[str, str], Exception
     for file in survey.files if survey.domain.files_first else ():
         _write_file(host, file, refusals)
     for setting in _to_write(survey):
+        if setting.key in refusals:
+            continue
         try:
             survey.domain.write(host, survey.state, setting)
         except (OSError, ProgramFailed, Unsupported) as error:
@@ -250,7 +256,19 @@ def _to_write(survey: Survey) -> list[Setting]:
     if survey.domain.boot:
         return []
     return [setting for setting in survey.settings
-            if not setting.needs_reboot and (setting.live_drift or (setting.key in survey.lasting and setting.state == DRIFTED))]
+            if not setting.needs_reboot and not setting.finding
+            and (setting.live_drift or (setting.key in survey.lasting and setting.state == DRIFTED))]
+
+
+def _to_mend(setting: Setting) -> bool:
+    """Whether a real run has something to do about it."""
+    return setting.state == DRIFTED and not setting.finding
+
+
+def _at_risk(survey: Survey) -> list[Setting]:
+    """What will be written, and what that may undo: their originals are journaled."""
+    to_write = _to_write(survey)
+    return [setting for setting in survey.settings if not setting.finding] if survey.domain.resets and to_write else to_write
 
 
 def _write_file(host: Host, file: OwnedFile, refusals: dict[tuple[str, str], Exception]) -> None:

@@ -78,6 +78,9 @@ settings:
     needs_reboot:
       description: Whether only a boot can bring the wanted value.
       type: bool
+    finding:
+      description: Whether it is only told, and nothing the collection writes would bring it; the reason names the remedy.
+      type: bool
 reboot_required:
   description: Whether a setting waits for the next boot.
   returned: always

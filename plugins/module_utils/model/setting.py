@@ -31,7 +31,8 @@ class Unsupported(Exception):
 class Setting:
     """One wanted value. ``control`` is the stable id of the kind, ``name`` the instance (an interface, an IRQ, a key).
 
-    ``current`` is the live value, ``persisted`` what the next boot will bring; None means there is none.
+    ``current`` is the live value, ``persisted`` what the next boot will bring; None means there is none. A ``finding`` is only
+    told: nothing this collection writes would bring it, and its reason names the remedy.
     """
 
     control: str
@@ -42,6 +43,7 @@ class Setting:
     state: str = OK
     reason: str = ""
     needs_reboot: bool = False
+    finding: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -56,7 +58,7 @@ class Setting:
     @property
     def live_drift(self) -> bool:
         """Whether the live value has to be written."""
-        return self.state == DRIFTED and self.current != self.desired
+        return self.state == DRIFTED and self.current != self.desired and not self.finding
 
     @property
     def waits(self) -> bool:
@@ -68,7 +70,7 @@ def judged(setting: Setting) -> Setting:
     """The setting with ``ok`` or ``drifted``, by its live and its persisted value; other states stay."""
     if setting.state not in (OK, DRIFTED):
         return setting
-    right = setting.current == setting.desired and setting.persisted == setting.desired
+    right = setting.current == setting.desired and (setting.finding or setting.persisted == setting.desired)
     return replace(setting, state=OK if right else DRIFTED)
 
 
@@ -81,7 +83,7 @@ def judged_live(setting: Setting, reason: str) -> Setting:
 
 def after_writing(before: Setting, after: Setting, refusal: str = "") -> Setting:
     """The verdict on a setting that was drifted: what the host holds now decides, not what a write returned."""
-    if before.state != DRIFTED or after.state not in (OK, DRIFTED):
+    if before.state != DRIFTED or after.finding or after.state not in (OK, DRIFTED):
         return after
     if after.state == OK:
         return replace(after, state=CHANGED)

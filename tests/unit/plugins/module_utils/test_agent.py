@@ -75,7 +75,7 @@ def test_status_shows_all(root: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_json_is_the_contract_of_every_module(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert agent.main(["verify", "--json"]) == 0
     settings = json.loads(capsys.readouterr().out)
-    assert {tuple(setting) for setting in settings} == {("control", "name", "desired", "current", "persisted", "state", "reason", "needs_reboot")}
+    assert {tuple(setting) for setting in settings} == {("control", "name", "desired", "current", "persisted", "state", "reason", "needs_reboot", "finding")}
 
 
 def test_apply_puts_right_what_drifted(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

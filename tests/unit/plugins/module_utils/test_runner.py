@@ -762,3 +762,55 @@ def test_another_domain_alone_takes_no_step(root: Path, boot: Boot) -> None:
     boot.steps.clear()
     runner.apply(runner.begin(Host(str(root)), WANTED, fixture_host.PROGRAM, runner.TRY))
     assert boot.steps == []
+
+
+class Nic:
+    """A stand-in for the ethtool domain: changing channels resets the ring, a finding is only told, the second NIC is not there."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path, **wanted: Any) -> None:
+        self.values = {"channels": "8", "ring": "512"}
+        self.writes: list[str] = []
+        self.root = root
+        domain = Domain("ethtool", {}, lambda spec: [], lambda host, spec: dict(self.values), self.plan, self.write, "agent", each_alone=True, resets=True)
+        monkeypatch.setitem(runner.DOMAINS, "ethtool", domain)
+
+    def plan(self, state: dict[str, str], spec: Any) -> Plan:
+        settings = [Setting(f"net.{name}", "eth0", spec[name], state[name]) for name in ("channels", "ring")]
+        finding = Setting("nic.pcie", "eth0", "x16", "x8", state=OK, reason="use another slot", finding=True)
+        return Plan((*settings, finding, Setting("nic", "eth9", None, state=ERROR, reason="no such interface")))
+
+    def write(self, host: Host, state: Any, setting: Setting) -> None:
+        self.writes.append(f"{setting.control} {setting.desired}")
+        kind = setting.control.partition(".")[2]
+        self.values.update({"ring": "256"} if kind == "channels" else {})
+        self.values[kind] = str(setting.desired)
+
+    def outcome(self) -> runner.Outcome:
+        return runner.apply(runner.begin(Host(str(self.root)), {"ethtool": {"site": {"channels": "4", "ring": "512"}}}, b"#!program"))
+
+
+def test_what_a_write_resets_is_written_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nic = Nic(monkeypatch, root)
+    states = {setting.control: setting.state for setting in nic.outcome().settings}
+    assert nic.writes == ["net.channels 4", "net.ring 512"] and nic.values == {"channels": "4", "ring": "512"}
+    assert states["net.channels"] == CHANGED and states["net.ring"] in (OK, CHANGED)
+
+
+def test_originals_of_what_a_write_may_reset_are_in_the_journal(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Nic(monkeypatch, root).outcome()
+    originals = {record["key"][1]: record["original"] for record in journal(root) if record["key"][0] == "ethtool"}
+    assert originals["net.ring"] == "512" and originals["net.channels"] == "8" and "nic.pcie" not in originals
+
+
+def test_a_finding_is_told_and_neither_written_nor_a_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nic = Nic(monkeypatch, root)
+    nic.outcome()
+    again = nic.outcome()
+    finding = next(setting for setting in again.settings if setting.finding)
+    assert (finding.state, finding.reason) == (DRIFTED, "use another slot")
+    assert not again.changed and "nic.pcie x16" not in nic.writes
+
+
+def test_an_error_of_one_nic_stops_no_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = Nic(monkeypatch, root).outcome()
+    assert [setting.name for setting in outcome.errors] == ["eth9"] and keys(outcome, CHANGED) >= {("net.channels", "eth0")}

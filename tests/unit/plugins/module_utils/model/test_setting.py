@@ -69,7 +69,8 @@ def test_what_needed_no_writing_is_told_as_it_is(state: str) -> None:
 
 def test_the_contract_of_every_module() -> None:
     assert as_dicts([unsupported("c", "n", "1", "none")]) == [
-        {"control": "c", "name": "n", "desired": "1", "current": None, "persisted": None, "state": "unsupported", "reason": "none", "needs_reboot": False},
+        {"control": "c", "name": "n", "desired": "1", "current": None, "persisted": None, "state": "unsupported", "reason": "none", "needs_reboot": False,
+         "finding": False},
     ]
 
 
