@@ -10,12 +10,12 @@ last, after the host agent even: a boot is only tried on a host where all else w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .host import cmdline as host_cmdline
-from .host.ethtool import read_ethtool, write_feature
+from .host.ethtool import batch_of, read_ethtool, write_ethtool
 from .host.hugepages import read_hugepages, write_hugepages
 from .host.irq import read_irqs, write_irq
 from .host.machine import Host
@@ -26,6 +26,7 @@ from .model.setting import OwnedFile, Plan, Setting
 
 Spec = Mapping[str, Any]
 
+_NIC_MAPPINGS: dict[str, Any] = {name: {"type": "dict", "default": {}} for name in nic.MAPPINGS}
 _NIC_NAMES = {"interface": {"type": "str"}, "pci": {"type": "str"}, "mac": {"type": "str"}}
 
 
@@ -42,13 +43,22 @@ class BootSteps:
 
 
 @dataclass(frozen=True)
+class Batches:
+    """How settings that belong together are written at once: ``key`` is equal for those, ``write`` takes them all."""
+
+    key: Callable[[Setting], str]
+    write: Callable[[Host, Any, Sequence[Setting]], None]
+
+
+@dataclass(frozen=True)
 class Domain:
     """One kind of thing a host has.
 
     ``persistence`` says what makes it last: a ``file`` of its own, the ``write`` itself, the host ``agent`` at boot,
     where Linux has no file for it, or a ``boot`` that brings all of it at once (``boot`` says how). ``files_first`` is for a
     domain whose writes need its owned files in their places. ``each_alone`` is for one whose settings concern things that have
-    nothing to do with each other: an error of one refuses no other. ``resets`` is for one in which a write may undo others.
+    nothing to do with each other: an error of one refuses no other. ``batches`` writes several at once, one by one where that
+    fails. ``resets`` is for one in which a write may undo others.
     """
 
     name: str
@@ -61,6 +71,7 @@ class Domain:
     boot: BootSteps | None = None
     files_first: bool = False
     each_alone: bool = False
+    batches: Batches | None = None
     resets: bool = False
 
 
@@ -80,19 +91,21 @@ UNITS = Domain(
 )
 ETHTOOL = Domain(
     "ethtool",
-    {"features": {"type": "dict", "default": {}},
+    {**_NIC_MAPPINGS, "required": {"type": "list", "elements": "str", "default": []},
      "nics": {"type": "list", "elements": "dict", "required": True,
-              "options": {**_NIC_NAMES, "management": {"type": "bool", "default": False}, "features": {"type": "dict", "default": {}}},
+              "options": {**_NIC_NAMES, "management": {"type": "bool", "default": False}, "irq_cpus": {"type": "str"}, **_NIC_MAPPINGS,
+                          "rules": {"type": "list", "elements": "dict"}, "only_these_rules": {"type": "bool", "default": False}},
               "required_one_of": [["interface", "pci", "mac"]]}},
-    nic.problems, read_ethtool, nic.plan, write_feature, persistence="agent",
+    nic.problems, read_ethtool, nic.plan, lambda host, state, setting: write_ethtool(host, state, [setting]), persistence="agent",
+    each_alone=True, resets=True, batches=Batches(batch_of, write_ethtool),
 )
 IRQ_AFFINITY = Domain(
     "irq_affinity",
-    {"isolated": {"type": "str", "default": ""}, "housekeeping": {"type": "str", "default": ""},
+    {"isolated": {"type": "str", "default": ""}, "housekeeping": {"type": "str", "default": ""}, "watch_seconds": {"type": "int", "default": 0},
      "nics": {"type": "list", "elements": "dict", "default": [],
               "options": {**_NIC_NAMES, "cpus": {"type": "str", "required": True}},
               "required_one_of": [["interface", "pci", "mac"]]}},
-    irq.problems, read_irqs, irq.plan, write_irq, persistence="agent",
+    irq.problems, read_irqs, irq.plan, write_irq, persistence="agent", each_alone=True,
 )
 TUNABLES = Domain(
     "tunables",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -240,15 +241,31 @@ def _write(host: Host, survey: Survey, refusals: dict[tuple[str, str], Exception
     """Write what drifted of one domain; a refusal of one setting stops no other."""
     for file in survey.files if survey.domain.files_first else ():
         _write_file(host, file, refusals)
-    for setting in _to_write(survey):
-        if setting.key in refusals:
-            continue
-        try:
-            survey.domain.write(host, survey.state, setting)
-        except (OSError, ProgramFailed, Unsupported) as error:
-            refusals[setting.key] = error
+    for batch in _batches(survey.domain, [setting for setting in _to_write(survey) if setting.key not in refusals]):
+        if len(batch) == 1 or not _written_at_once(host, survey, batch):
+            for setting in batch:
+                try:
+                    survey.domain.write(host, survey.state, setting)
+                except (OSError, ProgramFailed, Unsupported) as error:
+                    refusals[setting.key] = error
     for file in () if survey.domain.files_first else survey.files:
         _write_file(host, file, refusals)
+
+
+def _batches(domain: Domain, settings: Iterable[Setting]) -> list[list[Setting]]:
+    """Settings that are written at once, in the order of the plan: neighbours only."""
+    if domain.batches is None:
+        return [[setting] for setting in settings]
+    return [list(group) for _key, group in itertools.groupby(settings, domain.batches.key)]
+
+
+def _written_at_once(host: Host, survey: Survey, batch: list[Setting]) -> bool:
+    """Whether a batch could be written as one; where it could not, each setting of it is tried alone."""
+    try:
+        survey.domain.batches.write(host, survey.state, batch)  # type: ignore[union-attr]
+    except (OSError, ProgramFailed, Unsupported):
+        return False
+    return True
 
 
 def _to_write(survey: Survey) -> list[Setting]:

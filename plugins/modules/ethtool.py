@@ -2,30 +2,89 @@
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NIC features of all interfaces of a host in one call."""
+"""What is set of NICs themselves, all interfaces of a host in one call."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ethtool
-short_description: NIC features (offloads) of all interfaces of a host
+short_description: What is set of NICs, all interfaces of a host in one call
 version_added: "0.1.0"
 description:
-  - Switches features such as C(gro), C(lro), C(tso) and C(gso) through the kernel's ethtool interface and reads them back from the driver.
-  - Each feature is judged by itself. One that the driver has not, or has fixed, is V(unsupported) and stops no other.
-  - The host agent sets them again at boot.
-  - The interface that carries the default route or this SSH connection is refused unless its entry says O(nics[].management=true).
+  - Sets private flags, channels, rings, coalescing, flow control, EEE, features, RSS, steering rules, RPS and NAPI, in this order, through the kernel's
+    ethtool interface and sysfs.
+  - Only differences are written, those of one kind in one request, and all is read back from the driver. What a write resets is written again.
+  - Each parameter is judged by itself. One that the driver has not, or has fixed, is V(unsupported) and stops no other, unless O(required) names it.
+  - What is wrong with one NIC is an error of that NIC, of which nothing is set; the others are finished, and then the task fails.
+  - The host agent sets all of it again at boot and when a NIC appears.
+  - The interface that carries the default route or this SSH connection is not touched unless its entry says O(nics[].management=true).
   - In a host-role playbook (where C(lowlatency_transaction) is true) the task only joins the transaction that the apply role runs.
 author:
   - contributors to lowlatency.fleet (@lowlatency-fleet)
 extends_documentation_fragment:
   - lowlatency.fleet.contract
 options:
+  private_flags:
+    description:
+      - Private flags of the driver wanted of every NIC, each V(on) or V(off), by the names of C(ethtool --show-priv-flags).
+    type: dict
+    default: {}
+  channels:
+    description:
+      - Channels wanted of every NIC, C(combined), C(rx), C(tx) and C(other), each a number or V(max), what the NIC can have.
+      - C(queues), alone, stands for C(combined), or for C(rx) and C(tx) where the driver has no combined ones.
+      - V(irq-cpus) is as many as the NIC has CPUs for its interrupts (O(nics[].irq_cpus)).
+    type: dict
+    default: {}
+  rings:
+    description:
+      - Ring sizes wanted of every NIC, by the names of C(ethtool -G), each a number or V(max), what the NIC can have.
+    type: dict
+    default: {}
+  coalesce:
+    description:
+      - Interrupt coalescing wanted of every NIC, by the names of C(ethtool -C).
+    type: dict
+    default: {}
+  pause:
+    description:
+      - Flow control wanted of every NIC, C(autoneg), C(rx) and C(tx), each V(on) or V(off).
+      - What is negotiated is what counts; to be certain, C(autoneg) is switched off too.
+    type: dict
+    default: {}
+  eee:
+    description:
+      - Energy-efficient Ethernet wanted of every NIC, C(enabled), C(tx-lpi) and C(tx-timer).
+    type: dict
+    default: {}
   features:
     description:
       - Features wanted of every NIC of the list, by the names that C(ethtool -K) takes or the kernel's own, each V(on) or V(off).
     type: dict
     default: {}
+  rss:
+    description:
+      - Receive-side scaling wanted of every NIC. C(equal) is the number of queues that the indirection table spreads to evenly, or V(channels); C(weight) is a list instead.
+      - C(hash) maps packet types such as C(udp4) to the hashed fields, in the letters of C(ethtool -N rx-flow-hash), such as V(sdfn).
+    type: dict
+    default: {}
+  rps:
+    description:
+      - Receive packet steering of every receive queue, C(rps_cpus) as a cpulist, empty for none, and C(rps_flow_cnt).
+    type: dict
+    default: {}
+  napi:
+    description:
+      - How NAPI is polled, C(napi_defer_hard_irqs), C(gro_flush_timeout) in nanoseconds, and C(threaded), V(on) or V(off).
+    type: dict
+    default: {}
+  required:
+    description:
+      - What every NIC must support, each as group and parameter, such as V(coalesce.rx-usecs) or V(features.gro), or a group alone.
+      - Where one does not, the run fails, with the NIC, its driver and their versions in the message.
+    type: list
+    elements: str
+    default: []
   nics:
     description: The NICs and what is wanted of each.
     type: list
@@ -45,23 +104,100 @@ options:
         description: This is the management NIC and may be reconfigured all the same.
         type: bool
         default: false
-      features:
+      irq_cpus:
+        description: The CPUs planned for the interrupts of this NIC, as a cpulist.
+        type: str
+      private_flags:
         description:
-          - Features of this NIC, over those of O(features).
+          - As O(private_flags), of this NIC alone and over those for all.
         type: dict
         default: {}
+      channels:
+        description:
+          - As O(channels), of this NIC alone and over those for all.
+        type: dict
+        default: {}
+      rings:
+        description:
+          - As O(rings), of this NIC alone and over those for all.
+        type: dict
+        default: {}
+      coalesce:
+        description:
+          - As O(coalesce), of this NIC alone and over those for all.
+        type: dict
+        default: {}
+      pause:
+        description:
+          - As O(pause), of this NIC alone and over those for all.
+        type: dict
+        default: {}
+      eee:
+        description:
+          - As O(eee), of this NIC alone and over those for all.
+        type: dict
+        default: {}
+      features:
+        description:
+          - As O(features), of this NIC alone and over those for all.
+        type: dict
+        default: {}
+      rss:
+        description:
+          - As O(rss), of this NIC alone and over those for all.
+        type: dict
+        default: {}
+      rps:
+        description:
+          - As O(rps), of this NIC alone and over those for all.
+        type: dict
+        default: {}
+      napi:
+        description:
+          - As O(napi), of this NIC alone and over those for all.
+        type: dict
+        default: {}
+      rules:
+        description:
+          - Flow-steering rules (ntuple, Intel's Flow Director) of this NIC, in the words of C(ethtool -N), C(flow-type), C(src-ip), C(dst-ip), C(src-port),
+            C(dst-port), C(tos), C(l4proto), C(vlan), for C(ether) also C(src), C(dst) and C(proto), and C(action), a queue or V(-1) to drop.
+          - A rule for the same packets with another action is replaced. Addresses may have a prefix length. C(loc) is chosen where it is left out.
+          - Most drivers need the feature C(ntuple) on.
+        type: list
+        elements: dict
+      only_these_rules:
+        description: Remove all other steering rules of this NIC.
+        type: bool
+        default: false
 """
 
 EXAMPLES = r"""
-- name: Packets reach the application one by one
+- name: Packets reach the application one by one and at once
   lowlatency.fleet.ethtool:
     features:
       gro: "off"
       lro: "off"
       tso: "off"
+    coalesce:
+      adaptive-rx: "off"
+      rx-usecs: 0
+      rx-frames: 1
+    rings:
+      rx: max
+    required:
+      - coalesce.rx-usecs
     nics:
       - interface: ens1f0
+        channels:
+          combined: 4
       - pci: "0000:81:00.0"
+        features:
+          ntuple: "on"
+        rules:
+          - flow-type: udp4
+            dst-ip: 233.54.12.1
+            dst-port: 26400
+            action: 2
 """
 
 RETURN = r"""

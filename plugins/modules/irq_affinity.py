@@ -29,6 +29,10 @@ options:
     description: The CPUs for all other interrupts, as a cpulist. Required with O(isolated).
     type: str
     default: ""
+  watch_seconds:
+    description: For how long the host is watched for interrupts of devices that still come to isolated CPUs; 0 leaves that out.
+    type: int
+    default: 0
   nics:
     description: The NICs and the CPUs of their interrupts.
     type: list

@@ -1,108 +1,215 @@
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NIC features through the kernel's SIOCETHTOOL ioctl: typed bits for all interfaces from one process, no text to parse.
+"""NICs as the kernel's own interfaces have them: ethtool's netlink family and ioctl, and sysfs. Typed values, one process, no text to parse.
 
-Source: include/uapi/linux/ethtool.h, net/ethtool/ioctl.c.
+Why not the ethtool program: docs/decisions/0009-ethtool-netlink.md.
 """
 
 from __future__ import annotations
 
-import array
+import contextlib
 import errno
-import fcntl
-import os
-import socket
-import struct
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from ..model.nic import EthtoolState, Feature, NicState, bits_of, identity
-from ..model.setting import Setting
+from ..model.nic import (
+    FEATURES,
+    NAPI,
+    PARAMETER_GROUPS,
+    RPS,
+    RSS,
+    RULES,
+    EthtoolState,
+    NicState,
+    Wanted,
+    bits_of,
+    group_of,
+    identity,
+    is_required,
+    parameter_of,
+    queue_counts,
+    required_but,
+    wanted_of,
+)
+from ..model.nic_parameters import CHANNELS, Parameter, switched
+from ..model.setting import Setting, Unsupported
+from ..model.steering import parse_rule, table
+from . import ethtool_ioctl as ioctl
+from .ethtool_ioctl import Ioctl
+from .ethtool_netlink import FAMILY, read_group, write_group
 from .links import guard, interface_of, management_interfaces
 from .machine import Host
+from .netlink import Netlink
+from .nic_queues import napi_values, queue_values, write_napi, write_queue
 
-SIOCETHTOOL = 0x8946
-GDRVINFO, GSTRINGS, GSSET_INFO, GFEATURES, SFEATURES = 0x03, 0x1B, 0x37, 0x3A, 0x3B
-SS_FEATURES = 4
-STRING = 32
+_NOT_THERE = (errno.EOPNOTSUPP, errno.ENOTTY)
+_Answer = TypeVar("_Answer")
 
 
 def read_ethtool(host: Host, spec: Mapping[str, Any]) -> EthtoolState:
-    """The features of every NIC of ``spec['nics']``, in that order; what is wrong with one is told in its state."""
+    """Every NIC of ``spec['nics']``, in that order, as far as something is wanted of it; what is wrong with one is told in its state."""
     protected = management_interfaces(host)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
-        return EthtoolState(tuple(_nic_state(host, nic, protected, link) for nic in spec.get("nics") or []))
+    with Ioctl() as old, _netlink() as new:
+        return EthtoolState(tuple(_nic_state(host, spec, nic, protected, old, new) for nic in spec.get("nics") or []), spec)
 
 
-def _nic_state(host: Host, nic: Mapping[str, Any], protected: Mapping[str, str], link: socket.socket) -> NicState:
+@contextlib.contextmanager
+def _netlink() -> Iterator[Netlink | None]:
+    """The ethtool family of this kernel; None where it has none (before 5.6)."""
+    with contextlib.ExitStack() as stack:
+        try:
+            link = stack.enter_context(Netlink())
+            link.family(FAMILY)
+        except OSError:
+            yield None
+            return
+        yield link
+
+
+def _nic_state(host: Host, spec: Mapping[str, Any], nic: Mapping[str, Any], protected: Mapping[str, str], old: Ioctl, new: Netlink | None) -> NicState:
     interface = interface_of(host, nic)
     if interface is None:
-        known = ", ".join(host.names("/sys/class/net")) or "none"
-        return NicState(identity(nic), unreadable=f"no such interface on this host; there are: {known}")
+        return NicState(identity(nic), unreadable=_not_an_interface(host, nic))
     if not host.live:
-        return NicState(interface, unreadable="a captured tree does not hold NIC features")
+        return NicState(interface, unreadable="a captured tree does not hold what ethtool tells of a NIC")
+    driver, version, firmware = ioctl.driver_info(old, interface)
+    wanted = wanted_of(spec, nic)
+    state = NicState(interface, driver, guard=guard(host, interface, protected), version=version, firmware=firmware,
+                     queues=queue_values(host, interface), napi=napi_values(host, interface))
     try:
-        driver = _driver(link, interface)
-        return NicState(interface, driver, _features(link, interface), guard(host, interface, protected))
+        state = replace(state, features=_answer(lambda: ioctl.features(old, interface)), **_parameters(new, interface, driver))
+        return replace(state, **_steering(old, interface, wanted.mappings[RSS], asked=bool(wanted.rules or wanted.only_these_rules)))
     except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL):
-            return NicState(interface, features=None, guard=guard(host, interface, protected))
-        return NicState(interface, unreadable=f"{error.strerror} while its features were read")
+        return NicState(interface, driver, unreadable=f"{error.strerror} while it was read")
 
 
-def write_feature(host: Host, state: EthtoolState, setting: Setting) -> None:
-    """Switch one feature of one NIC; raises ``OSError``. The caller reads back: the kernel may accept and not obey."""
-    interface, _dot, name = setting.name.rpartition(".")
-    nic = next(nic for nic in state.nics if nic.interface == interface)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
-        names = list(_feature_names(link, interface))
-        wanted = {bit for bit, feature in bits_of(name, nic.features or {}).items() if not feature.fixed}
-        blocks = (len(names) + 31) // 32
-        words = [0] * (2 * blocks)
-        for index, bit in enumerate(names):
-            if bit in wanted:
-                words[index // 32 * 2] |= 1 << index % 32
-                words[index // 32 * 2 + 1] |= (setting.desired == "on") << index % 32
-        _ioctl(link, interface, struct.pack(f"=II{2 * blocks}I", SFEATURES, blocks, *words))
+def _not_an_interface(host: Host, nic: Mapping[str, Any]) -> str:
+    """Why an entry is none of this host's interfaces."""
+    address = str(nic.get("pci") or "").lower()
+    kind = host.read_if_there(f"/sys/bus/pci/devices/{address}/class") if address and "/" not in address else None
+    if kind is not None and not kind.startswith("0x02"):
+        return f"PCI device {address} is no network controller (class {kind}, driver {host.link_name(f'/sys/bus/pci/devices/{address}/driver') or 'none'})"
+    if kind is not None:
+        bound = host.link_name(f"/sys/bus/pci/devices/{address}/driver")
+        return f"PCI device {address} has no interface: {f'driver {bound} gives it none' if bound else 'no driver is bound to it'}"
+    return f"no such interface on this host; there are: {', '.join(host.names('/sys/class/net')) or 'none'}"
 
 
-def _driver(link: socket.socket, interface: str) -> str:
-    """Driver name from struct ethtool_drvinfo; empty where the driver tells nothing."""
+def _answer(question: Callable[[], _Answer]) -> _Answer | None:
+    """The answer; None where the driver has no such thing."""
     try:
-        answer = _ioctl(link, interface, struct.pack("=I192x", GDRVINFO))
-    except OSError:
-        return ""
-    return answer[4:36].split(b"\0")[0].decode("ascii", "replace")
+        return question()
+    except OSError as error:
+        if error.errno in (*_NOT_THERE, errno.EINVAL):
+            return None
+        raise
 
 
-def _features(link: socket.socket, interface: str) -> dict[str, Feature]:
-    """struct ethtool_get_features_block: available, requested, active, never_changed, 32 features each."""
-    names = list(_feature_names(link, interface))
-    blocks = (len(names) + 31) // 32
-    answer = _ioctl(link, interface, struct.pack(f"=II{16 * blocks}x", GFEATURES, blocks))
-    words = struct.unpack_from(f"={4 * blocks}I", answer, 8)
-    found = {}
-    for index, name in enumerate(names):
-        available, _requested, active, never = (word >> index % 32 & 1 for word in words[index // 32 * 4:index // 32 * 4 + 4])
-        if name:
-            found[name] = Feature(bool(active), fixed=bool(never) or not available)
-    return found
+def _parameters(link: Netlink | None, interface: str, driver: str) -> dict[str, Any]:
+    """What a driver has of every group of parameters, and of a group it has not, why."""
+    found: dict[str, Mapping[str, Parameter]] = {}
+    missing: dict[str, str] = {}
+    for group in PARAMETER_GROUPS:
+        if link is None:
+            missing[group] = "this kernel has no ethtool netlink family (Linux 5.6 brought it)"
+            continue
+        try:
+            found[group] = read_group(link, interface, group)
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+            missing[group] = f"driver {driver or '?'} has no {group.replace('_', ' ')} to set ({error.strerror})"
+    return {"parameters": found, "missing": missing}
 
 
-def _feature_names(link: socket.socket, interface: str) -> Iterator[str]:
-    answer = _ioctl(link, interface, struct.pack("=IIQI", GSSET_INFO, 0, 1 << SS_FEATURES, 0))
-    count = struct.unpack_from("=I", answer, 16)[0]
-    answer = _ioctl(link, interface, struct.pack(f"=III{count * STRING}x", GSTRINGS, SS_FEATURES, count))
-    for index in range(count):
-        yield answer[12 + index * STRING:12 + (index + 1) * STRING].split(b"\0")[0].decode("ascii", "replace")
+def _steering(link: Ioctl, interface: str, spread: Mapping[str, Any], *, asked: bool) -> dict[str, Any]:
+    """RSS and rules, as far as something is wanted of them."""
+    hashes = {name: _answer(lambda name=name: ioctl.hash_fields(link, interface, name)) for name in spread.get("hash") or {}}  # type: ignore[misc]
+    return {
+        "table": _answer(lambda: ioctl.indirection(link, interface)) if spread else None,
+        "hashes": {name: letters for name, letters in hashes.items() if letters is not None},
+        "rules": _answer(lambda: ioctl.rules(link, interface)) if asked else None,
+    }
 
 
-def _ioctl(link: socket.socket, interface: str, request: bytes) -> bytes:
-    """One SIOCETHTOOL round: ``request`` begins with the command and is large enough for the answer."""
-    name = os.fsencode(interface)
-    if len(name) > 15:
-        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-    buffer = array.array("B", request)
-    fcntl.ioctl(link.fileno(), SIOCETHTOOL, struct.pack("16sP16x", name, buffer.buffer_info()[0]))
-    return buffer.tobytes()
+def batch_of(setting: Setting) -> str:
+    """What is written in one request: the parameters of one group, or the features, of one NIC."""
+    group = group_of(setting)
+    return f"{setting.name.removesuffix('.' + parameter_of(setting))} {group}" if group in (*PARAMETER_GROUPS, FEATURES) else f"{setting.key}"
+
+
+def write_ethtool(host: Host, state: EthtoolState, settings: Sequence[Setting]) -> None:
+    """Write settings of one batch of one NIC in one request; raises ``OSError`` with the kernel's words, or ``Unsupported``.
+
+    The caller reads back: a driver may accept and not obey.
+    """
+    nic = _nic_of(state, settings[0])
+    try:
+        _write(host, nic, state, settings)
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+        reason = f"driver {nic.driver or '?'} refuses it: {error.strerror}"
+        if any(is_required(setting, state.wanted(nic).required) for setting in settings):
+            raise OSError(error.errno, required_but(reason, nic)) from error
+        raise Unsupported(reason) from error
+
+
+def _nic_of(state: EthtoolState, setting: Setting) -> NicState:
+    """The NIC whose interface a setting's name begins with; interfaces may have dots, so the longest."""
+    return max((nic for nic in state.nics if setting.name.startswith(f"{nic.interface}.")), key=lambda nic: len(nic.interface))
+
+
+def _write(host: Host, nic: NicState, state: EthtoolState, settings: Sequence[Setting]) -> None:
+    group = group_of(settings[0])
+    values = {parameter_of(setting): str(setting.desired) for setting in settings}
+    if group in PARAMETER_GROUPS:
+        numbers = {name: int(switched(value)) if switched(value) is not None else int(value) for name, value in values.items()}  # type: ignore[arg-type]
+        with Netlink() as link:
+            write_group(link, nic.interface, group, numbers)
+    elif group == RPS:
+        for setting in settings:
+            queue, _dot, file = setting.name.removeprefix(f"{nic.interface}.").partition(".")
+            write_queue(host, nic.interface, queue, file, str(setting.desired))
+    elif group == NAPI:
+        for name, value in values.items():
+            write_napi(host, nic.interface, name, value)
+    else:
+        with Ioctl() as link:
+            _write_by_ioctl(link, nic, state, group, settings)
+
+
+def _write_by_ioctl(link: Ioctl, nic: NicState, state: EthtoolState, group: str, settings: Sequence[Setting]) -> None:
+    if group == FEATURES:
+        bits = {bit: setting.desired == "on" for setting in settings
+                for bit, feature in bits_of(parameter_of(setting), nic.features or {}).items() if not feature.fixed}
+        ioctl.set_features(link, nic.interface, bits)
+    wanted = state.wanted(nic)
+    for setting in settings if group in (RSS, RULES) else ():
+        name = setting.name.removeprefix(f"{nic.interface}.")
+        if group == RULES:
+            _write_rule(link, nic.interface, wanted, name, there=setting.desired is not None)
+        elif name.startswith("hash-"):
+            ioctl.set_hash_fields(link, nic.interface, name[5:], str(setting.desired))
+        else:
+            ioctl.set_indirection(link, nic.interface, _table(link, nic.interface, wanted.mappings[RSS]))
+
+
+def _table(link: Ioctl, interface: str, spread: Mapping[str, Any]) -> tuple[int, ...]:
+    """The indirection table wanted of a NIC with the queues it has by now."""
+    held = ioctl.indirection(link, interface)
+    with Netlink() as new:
+        queues = queue_counts(read_group(new, interface, CHANNELS), {})
+    return table(spread, len(held), queues["rx"] if queues else max(held) + 1)
+
+
+def _write_rule(link: Ioctl, interface: str, wanted: Wanted, flow: str, *, there: bool) -> None:
+    """One steering rule as it is wanted: the one for the same packets goes, at whatever place it is."""
+    for rule in ioctl.rules(link, interface):
+        if rule.flow == flow and rule.location is not None:
+            ioctl.delete_rule(link, interface, rule.location)
+    for rule in map(parse_rule, wanted.rules):
+        if there and rule.flow == flow:
+            ioctl.insert_rule(link, interface, rule)

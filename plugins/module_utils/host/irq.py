@@ -11,16 +11,19 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from ..model.cpuset import CpusetError, format_mask, parse_cpulist, parse_mask
-from ..model.irq import DEFAULT, Irq, IrqState
+from ..model.irq import DEFAULT, XPS_CPUS, Irq, IrqState, interrupt_counts
+from ..model.nic import QUEUE_CONTROL
 from ..model.setting import Setting, Unsupported
 from .container import container_kind
 from .files import write_kernel_file, write_whole
-from .links import interface_of, pci_of
+from .links import NET, interface_of, pci_of
 from .machine import Host
+from .nic_queues import cpus_of, write_queue
 
 # Below /run, so that it is forgotten at boot as the kernel forgets it.
 IMMOVABLE = "/run/lowlatency/immovable.json"
@@ -36,8 +39,28 @@ def read_irqs(host: Host, spec: Mapping[str, Any]) -> IrqState:
     refused = _refused_before(host)
     numbers = sorted(int(name) for name in host.names("/proc/irq") if name.isdigit())
     irqs = (_irq(host, number, refused) for number in numbers)
-    return IrqState(tuple(irq for irq in irqs if irq), tuple(_nic_irqs(host, nic) for nic in spec.get("nics") or []),
-                    _default(host), _cpus(host, "/sys/devices/system/cpu/online"))
+    nics = spec.get("nics") or []
+    counted = _counted(host, int(spec.get("watch_seconds") or 0))
+    return IrqState(tuple(irq for irq in irqs if irq), tuple(_nic_irqs(host, nic) for nic in nics), _default(host),
+                    _cpus(host, "/sys/devices/system/cpu/online"), xps=tuple(_xps(host, nic) for nic in nics), counted=counted)
+
+
+def _xps(host: Host, nic: Mapping[str, Any]) -> tuple[str, dict[int, frozenset[int]]]:
+    """Interface of a NIC and the CPUs of each of its transmit queues; a NIC with one queue has no such file to be read."""
+    interface = interface_of(host, nic) or ""
+    folder = f"{NET}/{interface}/queues"
+    masks = {queue: cpus_of(host.read_if_there(f"{folder}/{queue}/{XPS_CPUS}")) for queue in host.names(folder) if interface and queue.startswith("tx-")}
+    return interface, {int(queue[3:]): parse_cpulist(cpus) for queue, cpus in masks.items() if cpus is not None}
+
+
+def _counted(host: Host, seconds: int) -> dict[int, dict[int, int]] | None:
+    """``{interrupt: {cpu: how often}}`` of the next seconds; None where the host is not to be watched."""
+    if not seconds or not host.live:
+        return None
+    before = interrupt_counts(host.read_if_there("/proc/interrupts") or "")
+    time.sleep(seconds)
+    after = interrupt_counts(host.read_if_there("/proc/interrupts") or "")
+    return {number: {cpu: count - before.get(number, {}).get(cpu, 0) for cpu, count in counts.items()} for number, counts in after.items()}
 
 
 def _irq(host: Host, number: int, refused: Mapping[str, str]) -> Irq | None:
@@ -87,6 +110,10 @@ def _nic_irqs(host: Host, nic: Mapping[str, Any]) -> tuple[int, ...] | None:
 def write_irq(host: Host, state: IrqState, setting: Setting) -> None:
     """Move one interrupt, or change the mask that new ones get; raises ``Unsupported`` or ``OSError``."""
     cpus = str(setting.desired)
+    if setting.control == QUEUE_CONTROL:
+        interface, queue, file = setting.name.rsplit(".", 2)
+        write_queue(host, interface, queue, file, cpus)
+        return
     if setting.control == DEFAULT:
         width = max(_cpus(host, "/sys/devices/system/cpu/possible") or state.online) + 1
         write_kernel_file(host, "/proc/irq/default_smp_affinity", format_mask(parse_cpulist(cpus), width))

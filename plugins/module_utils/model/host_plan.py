@@ -9,13 +9,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .hugepages import BOOT, pages_per_node, per_node_boot
-from .nic import identity
+from .nic import CHANNELS, MAPPINGS, RULES, identity
+from .nic_parameters import QUEUES
 from .partition import OFF_BY_KERNEL, Intent, Partition, partition
 from .setting import SpecError
 from .topology import Nic, Topology
 
 MANAGEMENT = "management"
-NIC_KEYS = ("interface", "pci", "mac", "carries", "application_cores", "numa_node", "queues", "management", "features")
+_TUNING = ("interface", "pci", "mac", "management", *MAPPINGS, RULES, "only_these_rules")
+NIC_KEYS = ("interface", "pci", "mac", "carries", "application_cores", "numa_node", "queues", *_TUNING[3:])
 
 
 def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, Any], *, kernel: str = "") -> dict[str, Any]:
@@ -39,7 +41,7 @@ def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, 
     pages = pages_per_node(site.get("hugepages") or [], cores.nic_node.values(), topology, per_node_boot(kernel))
     return {
         "partition": cores.to_dict(),
-        "nics": [_tuned(entry) for entry, _nic in found],
+        "nics": [_tuned(entry, _irq_cpulist(cores, nic) if nic is not None else "") for entry, nic in found],
         "irq_nics": [{"pci": nic.pci, "cpus": _irq_cpulist(cores, nic)} for _entry, nic in found if nic is not None and cores.irq_cpus[nic.pci]],
         "hugepages": pages,
         "cmdline": _planned_arguments(cores, site),
@@ -111,8 +113,12 @@ def _nic_intent(entry: Mapping[str, Any], nic: Nic) -> dict[str, Any]:
     return {"pci": nic.pci, **asked}
 
 
-def _tuned(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: entry[key] for key in ("interface", "pci", "mac", "management", "features") if entry.get(key) is not None}
+def _tuned(entry: Mapping[str, Any], irq_cpus: str) -> dict[str, Any]:
+    """A NIC for the ethtool domain. The queues that the site gives it are its channels, unless it says more of those itself."""
+    tuned = {key: entry[key] for key in _TUNING if entry.get(key) is not None}
+    if entry.get("queues"):
+        tuned.setdefault(CHANNELS, {QUEUES: entry["queues"]})
+    return {**tuned, "irq_cpus": irq_cpus} if irq_cpus else tuned
 
 
 def _irq_cpulist(cores: Partition, nic: Nic) -> str:

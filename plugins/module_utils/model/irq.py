@@ -14,13 +14,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .cpuset import CpusetError, format_cpulist, parse_cpulist
-from .nic import identity
-from .setting import ERROR, Plan, Setting, SpecError, unsupported
+from .nic import QUEUE_CONTROL, identity
+from .setting import DRIFTED, ERROR, OK, Plan, Setting, SpecError, unsupported
 
 NIC = "irq.nic_affinity"
 OTHER = "irq.other_devices"
 DEFAULT = "irq.default_affinity"
 DEFAULT_NAME = "default_smp_affinity"
+QUIET = "irq.none_on_isolated"
+QUIET_NAME = "isolated CPUs"
+XPS_CPUS = "xps_cpus"
 
 # Queue vectors as drivers name them: eth0-TxRx-3, ens1f0-rx-3, i40e-eth0-TxRx-3, mlx5_comp3@pci:..., virtio2-input.3
 _QUEUE = re.compile(r"(?:-(?:TxRx|tx|rx|fp|Tx-Rx)-|_comp|-(?:input|output)\.|-)(\d+)(?:@.*)?$", re.IGNORECASE)
@@ -39,13 +42,19 @@ class Irq:
 
 @dataclass(frozen=True)
 class IrqState:
-    """All interrupts in use, those of each NIC asked for (None: no such NIC), and the mask new ones get."""
+    """All interrupts in use, those of each NIC asked for (None: no such NIC), and the mask new ones get.
+
+    ``xps`` has for each NIC its interface and the CPUs of every transmit queue, by number; ``counted`` how often each interrupt came
+    to each CPU while the host was watched (None: it was not).
+    """
 
     irqs: tuple[Irq, ...] = ()
     nic_irqs: tuple[tuple[int, ...] | None, ...] = ()
     default: frozenset[int] = frozenset()
     online: frozenset[int] = frozenset()
     without: str = ""
+    xps: tuple[tuple[str, Mapping[int, frozenset[int]]], ...] = ()
+    counted: Mapping[int, Mapping[int, int]] | None = None
 
     def named(self) -> dict[str, Irq]:
         """Interrupts by a name that outlives a reboot: the action, with the number only where two share it."""
@@ -92,8 +101,21 @@ def queue_index(action: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def interrupt_counts(text: str) -> dict[int, dict[int, int]]:
+    """``{interrupt: {cpu: count}}`` of the numbered (device) interrupts in the text of /proc/interrupts; lines of another form are left out."""
+    head, _line, rest = text.partition("\n")
+    cpus = [int(title[3:]) for title in head.split() if title.startswith("CPU") and title[3:].isdigit()]
+    found = {}
+    for line in rest.splitlines():
+        number, *words = line.split() or [""]
+        counts = words[:len(cpus)]
+        if number.endswith(":") and number[:-1].isdigit() and len(counts) == len(cpus) and all(count.isdigit() for count in counts):
+            found[int(number[:-1])] = dict(zip(cpus, map(int, counts)))
+    return found
+
+
 def plan(state: IrqState, spec: Mapping[str, Any]) -> Plan:
-    """NIC interrupts first, then the default for new ones, then all others that touch isolated CPUs."""
+    """NIC interrupts first, then XPS to match, then the default for new ones, then all others that touch isolated CPUs."""
     if state.without:
         return Plan((unsupported(NIC, "all", None, state.without),))
     isolated = parse_cpulist(str(spec.get("isolated") or ""))
@@ -101,20 +123,41 @@ def plan(state: IrqState, spec: Mapping[str, Any]) -> Plan:
     _refuse_unknown(state, spec, isolated, housekeeping)
     names = {irq.number: name for name, irq in state.named().items()}
     by_number = {irq.number: irq for irq in state.irqs}
-    settings = []
-    for nic, numbers in zip(spec.get("nics") or [], state.nic_irqs):
+    settings, steered = [], []
+    for index, (nic, numbers) in enumerate(zip(spec.get("nics") or [], state.nic_irqs)):
+        if numbers is None:
+            steered.append(Setting("nic", identity(nic), None, state=ERROR, reason="no such NIC on this host"))
+            continue
         cpus = sorted(parse_cpulist(str(nic.get("cpus") or "")))
-        irqs = [by_number[number] for number in numbers or () if number in by_number]
+        irqs = [by_number[number] for number in numbers if number in by_number]
         settings += [_placed(names[irq.number], irq, cpu) for irq, cpu in _spread(irqs, cpus)]
+        steered += _steered(*state.xps[index], cpus, sorted(isolated)) if index < len(state.xps) and cpus else []
     placed = {setting.name for setting in settings}
+    settings += steered
     if isolated:
         settings.append(Setting(DEFAULT, DEFAULT_NAME, format_cpulist(housekeeping), format_cpulist(state.default & state.online)))
         settings += [_kept_off(name, irq, isolated, housekeeping) for name, irq in sorted(state.named().items()) if name not in placed]
+    settings += [] if state.counted is None or not isolated else [_quiet(state, isolated, names)]
     return Plan(tuple(settings))
 
 
+def _steered(interface: str, queues: Mapping[int, frozenset[int]], cpus: list[int], isolated: list[int]) -> Iterator[Setting]:
+    """XPS to match: transmit queue n for the CPU that has its interrupt, and for its share of the CPUs of the applications."""
+    for place, queue in enumerate(sorted(queues)):
+        wanted = {cpus[queue % len(cpus)], *isolated[place::len(queues)]}
+        yield Setting(QUEUE_CONTROL, f"{interface}.tx-{queue}.{XPS_CPUS}", format_cpulist(wanted), format_cpulist(queues[queue]))
+
+
+def _quiet(state: IrqState, isolated: frozenset[int], names: Mapping[int, str]) -> Setting:
+    """What came to isolated CPUs while the host was watched."""
+    came = {number: {cpu: count for cpu, count in counts.items() if cpu in isolated and count} for number, counts in (state.counted or {}).items()}
+    said = [f"{names.get(number, number)}: {sum(counts.values())} on CPUs {format_cpulist(counts)}" for number, counts in sorted(came.items()) if counts]
+    return Setting(QUIET, QUIET_NAME, "no device interrupts", "; ".join(said) or "no device interrupts", state=DRIFTED if said else OK, finding=True,
+                   reason="move them, or let the driver have no managed queues there (isolcpus=managed_irq)" if said else "")
+
+
 def _refuse_unknown(state: IrqState, spec: Mapping[str, Any], isolated: frozenset[int], housekeeping: frozenset[int]) -> None:
-    wrong = [f"NIC {identity(nic)}: no such NIC on this host" for nic, numbers in zip(spec.get("nics") or [], state.nic_irqs) if numbers is None]
+    wrong = []
     asked = isolated.union(*(parse_cpulist(str(nic.get("cpus") or "")) for nic in spec.get("nics") or []))
     if asked - state.online:
         wrong.append(f"CPUs {format_cpulist(asked - state.online)} are not online here; online are {format_cpulist(state.online)} (R3)")
