@@ -23,19 +23,17 @@ from ..model.nic import (
     RULES,
     EthtoolState,
     NicState,
-    Wanted,
     bits_of,
     group_of,
     identity,
     is_required,
     parameter_of,
-    queue_counts,
     required_but,
     wanted_of,
 )
-from ..model.nic_parameters import CHANNELS, Parameter, switched
+from ..model.nic_parameters import Parameter, switched
 from ..model.setting import Setting, Unsupported
-from ..model.steering import parse_rule, table
+from ..model.steering import parse_rule, rule_from, table_from
 from . import ethtool_ioctl as ioctl
 from .ethtool_ioctl import Ioctl
 from .ethtool_netlink import FAMILY, read_group, write_group
@@ -186,30 +184,26 @@ def _write_by_ioctl(link: Ioctl, nic: NicState, state: EthtoolState, group: str,
         bits = {bit: setting.desired == "on" for setting in settings
                 for bit, feature in bits_of(parameter_of(setting), nic.features or {}).items() if not feature.fixed}
         ioctl.set_features(link, nic.interface, bits)
-    wanted = state.wanted(nic)
     for setting in settings if group in (RSS, RULES) else ():
         name = setting.name.removeprefix(f"{nic.interface}.")
         if group == RULES:
-            _write_rule(link, nic.interface, wanted, name, there=setting.desired is not None)
+            _write_rule(link, nic.interface, name, setting.desired, _locations(state, nic))
         elif name.startswith("hash-"):
             ioctl.set_hash_fields(link, nic.interface, name[5:], str(setting.desired))
         else:
-            ioctl.set_indirection(link, nic.interface, _table(link, nic.interface, wanted.mappings[RSS]))
+            size = len(ioctl.indirection(link, nic.interface))
+            ioctl.set_indirection(link, nic.interface, table_from(str(setting.desired), size))
 
 
-def _table(link: Ioctl, interface: str, spread: Mapping[str, Any]) -> tuple[int, ...]:
-    """The indirection table wanted of a NIC with the queues it has by now."""
-    held = ioctl.indirection(link, interface)
-    with Netlink() as new:
-        queues = queue_counts(read_group(new, interface, CHANNELS), {})
-    return table(spread, len(held), queues["rx"] if queues else max(held) + 1)
+def _locations(state: EthtoolState, nic: NicState) -> dict[str, int | None]:
+    """Where the specification wants its rules, by their packets."""
+    return {rule.flow: rule.location for rule in map(parse_rule, state.wanted(nic).rules)}
 
 
-def _write_rule(link: Ioctl, interface: str, wanted: Wanted, flow: str, *, there: bool) -> None:
-    """One steering rule as it is wanted: the one for the same packets goes, at whatever place it is."""
+def _write_rule(link: Ioctl, interface: str, flow: str, target: str | None, locations: Mapping[str, int | None]) -> None:
+    """One steering rule to its target, or gone: the one for the same packets goes, at whatever place it is."""
     for rule in ioctl.rules(link, interface):
         if rule.flow == flow and rule.location is not None:
             ioctl.delete_rule(link, interface, rule.location)
-    for rule in map(parse_rule, wanted.rules):
-        if there and rule.flow == flow:
-            ioctl.insert_rule(link, interface, rule)
+    if target is not None:
+        ioctl.insert_rule(link, interface, rule_from(flow, target, locations.get(flow)))

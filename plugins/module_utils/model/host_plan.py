@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .hugepages import BOOT, pages_per_node, per_node_boot
-from .nic import CHANNELS, MAPPINGS, RULES, identity
-from .nic_parameters import QUEUES
+from .nic import MAPPINGS, RULES, identity
+from .nic_parameters import CHANNELS, QUEUES
 from .partition import OFF_BY_KERNEL, Intent, Partition, partition
 from .setting import SpecError
 from .topology import Nic, Topology

@@ -271,9 +271,7 @@ def _spread_settings(nic: NicState, spread: Mapping[str, Any], queues: int) -> I
             yield unsupported(RSS_CONTROL, subject, "table", f"driver {nic.driver or '?'} has no RSS indirection table")
         else:
             entries = steering.table(spread, len(nic.table), queues or max(nic.table, default=0) + 1)
-            same, current = entries == nic.table, steering.table_text(nic.table)
-            desired = steering.table_text(entries)
-            yield Setting(RSS_CONTROL, subject, desired, desired if same else current if current != desired else f"{current}, in another order")
+            yield Setting(RSS_CONTROL, subject, steering.table_text(entries), steering.table_text(nic.table))
     for name, letters in sorted((spread.get("hash") or {}).items()):
         subject, desired = f"{nic.interface}.hash-{name}", steering.hash_text(letters)
         if name in nic.hashes:

@@ -9,6 +9,7 @@ Source: ethtool(8) (-N, -X), include/uapi/linux/ethtool.h (struct ethtool_rx_flo
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,6 +96,13 @@ def _value(name: str, value: Any, flow_type: str) -> str:
     return f"{number:#06x}" if name == "proto" else str(number)
 
 
+def rule_from(flow: str, target: str, location: int | None = None) -> Rule:
+    """The rule whose ``flow`` and ``target`` were written down; raises ``SpecError``."""
+    flow_type, *words = flow.split()
+    action = DROP if target == "drop" else int(target.rpartition(" ")[2])
+    return parse_rule({"flow-type": flow_type, **dict(zip(words[::2], words[1::2])), "action": action, "loc": location})
+
+
 def table(spread: Mapping[str, Any], size: int, queues: int) -> tuple[int, ...]:
     """The indirection table of ``size`` entries that ``equal`` or ``weight`` ask for, on a NIC of that many queues; raises ``SpecError``."""
     if "weight" in spread:
@@ -118,13 +126,22 @@ def _weighted(weights: Sequence[int], size: int) -> tuple[int, ...]:
 
 
 def table_text(entries: Sequence[int]) -> str:
-    """An indirection table in a few words: to how many queues it spreads, and how many entries each has where they differ."""
-    if not entries:
-        return "none"
-    queues = max(entries) + 1
-    if all(queue == index % queues for index, queue in enumerate(entries)):
+    """An indirection table in a few words: to how many queues it spreads evenly, or the queue of each entry, as ``queue*times``."""
+    queues = max(entries, default=-1) + 1
+    if queues and all(queue == index % queues for index, queue in enumerate(entries)):
         return f"equal {queues}"
-    return "entries of queues " + ", ".join(f"{queue}: {entries.count(queue)}" for queue in sorted(set(entries)))
+    return " ".join(f"{queue}*{len(list(run))}" for queue, run in itertools.groupby(entries))
+
+
+def table_from(text: str, size: int) -> tuple[int, ...]:
+    """The table of ``size`` entries that ``table_text`` wrote down; raises ``SpecError`` where it had another size."""
+    words = text.split()
+    if words[:1] == ["equal"]:
+        return tuple(entry % int(words[1]) for entry in range(size))
+    entries = tuple(int(queue) for queue, _star, times in (word.partition("*") for word in words) for _time in range(int(times)))
+    if len(entries) != size:
+        raise SpecError(f"a table of {len(entries)} entries, but the NIC has {size}")
+    return entries
 
 
 def spread_problems(spread: Mapping[str, Any]) -> list[str]:
