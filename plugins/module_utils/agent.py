@@ -1,22 +1,25 @@
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host agent: ``lowlatency verify|apply|status`` on a host with no controller, on the desired state it keeps.
+"""The host agent: ``lowlatency verify|apply|status|revert`` on a host with no controller, on the desired state it keeps.
 
 Exit code 0: right, 1: drifted, 2: could not tell. It runs from a zipapp of these very files. It never tries or settles a command
-line; ``trial-expired``, which a timer starts, takes the host back from one that nobody confirmed.
+line; ``trial-expired``, which a timer starts, takes the host back from one that nobody confirmed, and ``revert`` from network settings
+that nobody confirmed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import datetime
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from . import runner
+from . import confirmed, runner
 from .host import trial
 from .host.deployment import kept
 from .host.files import Busy, locked
@@ -25,7 +28,9 @@ from .host.machine import Host, Unreadable
 from .model.setting import CHANGED, DRIFTED, ERROR, OK, UNSUPPORTED, Setting, as_dicts
 
 RIGHT, WRONG, UNKNOWN = 0, 1, 2
-# How long a run that holds the lock may still take to confirm a trial whose time is up.
+# What is applied once network settings were taken back: channels that changed have new interrupts.
+AFTER_REVERT = ("irq_affinity",)
+# How long a run that holds the lock may still take to confirm what is on trial.
 CONFIRMING_SECONDS = 120
 
 
@@ -33,17 +38,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="lowlatency", description="Verify or apply the low-latency settings kept on this host.",
                                      epilog="Exit code 0: right, 1: drifted, 2: could not tell.")
-    parser.add_argument("command", choices=("verify", "apply", "status", "trial-expired"))
+    parser.add_argument("command", choices=("verify", "apply", "status", "revert", "trial-expired"))
     parser.add_argument("--json", action="store_true", help="print the settings as JSON")
     options = parser.parse_args(arguments)
     if options.command == "trial-expired":
         return _back_from_trial(Host())
+    if options.command == "revert":
+        return _reverted(Host())
     try:
         outcome = _outcome(options.command)
     except (runner.Refused, Unreadable, BrokenJournal, OSError) as error:
         sys.stderr.write(f"lowlatency: {error}\n")
         return UNKNOWN
     _print(outcome, as_json=options.json, everything=options.command == "status")
+    if options.command == "status" and not options.json:
+        sys.stdout.write(confirmed.story(Host()))
     # what is drifted still after "apply" waits for a boot
     return RIGHT if options.command == "apply" and not outcome.errors else exit_code(outcome)
 
@@ -57,14 +66,7 @@ def exit_code(outcome: runner.Outcome) -> int:
 
 def _back_from_trial(host: Host) -> int:
     """Reboot into the old command line, unless a controller has confirmed this one or is about to."""
-    for _second in range(CONFIRMING_SECONDS):
-        try:
-            with locked(host):
-                expired = trial.expire(host)
-            break
-        except Busy:
-            time.sleep(1)
-    else:
+    with _lock_or_go_on(host):
         expired = trial.expire(host)
     if expired:
         sys.stderr.write("lowlatency: nobody confirmed the command line on trial; rebooting into the one before\n")
@@ -72,8 +74,41 @@ def _back_from_trial(host: Host) -> int:
     return RIGHT
 
 
+def _reverted(host: Host) -> int:
+    """Take network settings back that nobody confirmed, and place the interrupts of what that made anew."""
+    with _lock_or_go_on(host):
+        failures = confirmed.revert(host, _now())
+        desired = {name: parts for name, parts in kept(host).items() if name in AFTER_REVERT}
+    try:
+        failures += [setting.reason for setting in runner.apply_what_can(runner.begin(host, desired)).errors] if desired else []
+    except (runner.Refused, Busy) as error:
+        failures.append(str(error))
+    for failure in failures:
+        sys.stderr.write(f"lowlatency: could not be put back: {failure}\n")
+    return UNKNOWN if failures else RIGHT
+
+
+@contextlib.contextmanager
+def _lock_or_go_on(host: Host) -> Iterator[None]:
+    """Hold the lock; where a run keeps it for too long, go on without: it may be that run which cut the host off."""
+    for _second in range(CONFIRMING_SECONDS):
+        try:
+            with locked(host):
+                yield
+                return
+        except Busy:
+            time.sleep(1)
+    yield
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
 def _outcome(command: str) -> runner.Outcome:
     host = Host()
+    if command == "apply" and os.geteuid() == 0 and confirmed.forget_after_boot(host):
+        sys.stderr.write("lowlatency: network settings that nobody confirmed before this boot are no longer wanted\n")
     desired = kept(host)
     if not desired:
         raise runner.Refused("this host keeps no desired state; run the playbook of its host role first")

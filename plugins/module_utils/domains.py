@@ -58,7 +58,7 @@ class Domain:
     where Linux has no file for it, or a ``boot`` that brings all of it at once (``boot`` says how). ``files_first`` is for a
     domain whose writes need its owned files in their places. ``each_alone`` is for one whose settings concern things that have
     nothing to do with each other: an error of one refuses no other. ``batches`` writes several at once, one by one where that
-    fails. ``resets`` is for one in which a write may undo others.
+    fails. ``resets`` is for one in which a write may undo others. What a ``network`` domain writes could cut the host off: it waits to be confirmed.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Domain:
     files_first: bool = False
     each_alone: bool = False
     batches: Batches | None = None
+    network: bool = False
     resets: bool = False
 
 
@@ -97,7 +98,7 @@ ETHTOOL = Domain(
                           "rules": {"type": "list", "elements": "dict"}, "only_these_rules": {"type": "bool", "default": False}},
               "required_one_of": [["interface", "pci", "mac"]]}},
     nic.problems, read_ethtool, nic.plan, lambda host, state, setting: write_ethtool(host, state, [setting]), persistence="agent",
-    each_alone=True, resets=True, batches=Batches(batch_of, write_ethtool),
+    each_alone=True, resets=True, batches=Batches(batch_of, write_ethtool), network=True,
 )
 IRQ_AFFINITY = Domain(
     "irq_affinity",

@@ -16,9 +16,10 @@ import zipfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import agent, runner
+from . import agent, confirmed, runner
 from .domains import DOMAINS
 from .host.deployment import interpreter, kept
+from .host.files import locked
 from .host.journal import BrokenJournal
 from .host.machine import Host, Unreadable
 from .model.setting import CHANGED, DRIFTED, Setting, as_dicts, options_given, updated_spec
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 # Everything the agent imports; a test starts the zipapp alone, so a name missing here cannot pass.
 AGENT_MODULES = (
-    "agent", "domains", "runner", "host.bootloader", "host.cmdline", "host.container", "host.deployment", "host.ethtool", "host.ethtool_ioctl",
+    "agent", "confirmed", "domains", "runner", "host.bootloader", "host.cmdline", "host.container", "host.deployment", "host.ethtool", "host.ethtool_ioctl",
     "host.ethtool_netlink", "host.files", "host.flow_spec", "host.hugepages", "host.irq", "host.journal", "host.links", "host.machine", "host.netlink",
     "host.nic_queues", "host.programs", "host.trial", "host.tunables", "host.units", "model.cmdline", "model.cpuset", "model.grub", "model.hugepages",
     "model.irq", "model.nic", "model.nic_parameters", "model.setting", "model.steering", "model.tunables", "model.units",
@@ -36,13 +37,21 @@ AGENT_MODULES = (
 # The part of tasks outside of a host-role playbook.
 OWN_PART = "site"
 # How a boot is had: the first two are for the host, the last for the action on the controller.
-BOOT_OPTIONS = {
+BOOT_OPTIONS: dict[str, Any] = {
     "reboot_ok": {"type": "bool", "default": False},
     "trial_seconds": {"type": "int", "default": runner.TRIAL_SECONDS},
     "reboot_timeout": {"type": "int", "default": 1800},
 }
+# How long a network change waits for the controller to reach the host again.
+NETWORK_OPTIONS: dict[str, Any] = {"confirm_seconds": {"type": "int", "default": confirmed.SECONDS}}
+
 PACKAGES = ("", "host", "model")
 EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def extra_options(name: str) -> dict[str, Any]:
+    """What the module of a domain takes beside its specification."""
+    return {**(BOOT_OPTIONS if DOMAINS[name].boot else {}), **(NETWORK_OPTIONS if DOMAINS[name].network else {})}
 
 
 def run_domain(module: AnsibleModule, name: str) -> None:
@@ -61,17 +70,31 @@ def run_documents(module: AnsibleModule, documents: runner.Desired) -> None:
         module.fail_json(msg="writing these settings needs root; set become: true (check mode does not need it)")
     try:
         boot = runner.TRY if module.params.get("reboot_ok") else runner.SETTLE
-        transaction = runner.begin(Host(), documents, program(), boot, module.params.get("trial_seconds") or runner.TRIAL_SECONDS)
+        transaction = runner.begin(Host(), documents, program(), boot, module.params.get("trial_seconds") or runner.TRIAL_SECONDS,
+                                   module.params.get("confirm_seconds") or 0)
         outcome = runner.audit(transaction) if module.check_mode else runner.apply(transaction)
     except (runner.Refused, Unreadable, BrokenJournal, OSError) as error:
         module.fail_json(msg=f"nothing was written: {error}" if isinstance(error, runner.Refused) else str(error))
     result = {"changed": outcome.changed, "reboot_required": outcome.reboot_required, "reboot_reasons": outcome.reboot_reasons,
-              "armed": outcome.armed, "settings": as_dicts(outcome.settings)}
+              "armed": outcome.armed, "unconfirmed": outcome.unconfirmed, "settings": as_dicts(outcome.settings)}
     if module._diff:  # pylint: disable=protected-access
         result["diff"] = differences(outcome)
     if outcome.errors and not module.check_mode:
         module.fail_json(msg="; ".join(f"{setting.subject}: {setting.reason}" for setting in outcome.errors), **result)
     module.exit_json(**result)
+
+
+def run_confirmation(module: AnsibleModule) -> None:
+    """Confirm a network change; ends the module."""
+    if module.check_mode:
+        module.exit_json(changed=False)
+    host = Host()
+    try:
+        with locked(host):
+            confirmed.confirm(host, module.params["identity"])
+    except (confirmed.NotWaiting, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False)
 
 
 def differences(outcome: runner.Outcome) -> list[dict[str, str]]:

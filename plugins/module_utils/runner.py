@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from . import confirmed
 from .domains import DOMAINS, Domain
 from .host import deployment, journal
 from .host.files import locked, unwritable, write_whole
@@ -70,13 +71,15 @@ class Survey:
 class Outcome:
     """What every module returns; ``contents`` holds the bytes of owned files before and after, for the diff.
 
-    ``armed`` says that the next boot tries what this transaction wants.
+    ``armed`` says that the next boot tries what this transaction wants, ``unconfirmed`` is the identity of a network change that the
+    host takes back by itself unless it is confirmed.
     """
 
     settings: tuple[Setting, ...]
     changed: bool
     contents: tuple[tuple[str, bytes | None, bytes], ...] = ()
     armed: bool = False
+    unconfirmed: str = ""
 
     @property
     def errors(self) -> list[Setting]:
@@ -98,7 +101,8 @@ class Outcome:
 class Transaction:
     """What is wanted of a host by ``documents`` on top of what it keeps; ``program`` is the host agent, None inside of it.
 
-    ``boot`` says what it may do about the next boot, ``trial_seconds`` how long a boot on trial waits to be confirmed.
+    ``boot`` says what it may do about the next boot, ``trial_seconds`` how long a boot on trial waits to be
+    confirmed, ``confirm_seconds`` how long a network change does (0: it does not wait).
     """
 
     host: Host
@@ -107,6 +111,7 @@ class Transaction:
     kept: Desired = field(default_factory=dict)
     boot: str = KEEP
     trial_seconds: int = TRIAL_SECONDS
+    confirm_seconds: int = 0
 
     @property
     def desired(self) -> dict[str, dict[str, Any]]:
@@ -115,7 +120,8 @@ class Transaction:
         return {name: {**self.kept.get(name, {}), **self.documents.get(name, {})} for name in names}
 
 
-def begin(host: Host, documents: Desired, program: bytes | None = None, boot: str = KEEP, trial_seconds: int = TRIAL_SECONDS) -> Transaction:
+def begin(host: Host, documents: Desired, program: bytes | None = None, boot: str = KEEP, trial_seconds: int = TRIAL_SECONDS,
+          confirm_seconds: int = 0) -> Transaction:
     """A transaction on what the host already keeps; raises ``Refused`` for an unknown domain or a wish wrong on any host."""
     problems = [f"no domain {name!r}; there are: {', '.join(DOMAINS)}" for name in documents if name not in DOMAINS]
     for name, parts in documents.items():
@@ -123,7 +129,7 @@ def begin(host: Host, documents: Desired, program: bytes | None = None, boot: st
                      if name in DOMAINS for problem in DOMAINS[name].problems(spec)]
     if problems:
         raise Refused("; ".join(problems))
-    return Transaction(host, documents, program, deployment.kept(host), boot, trial_seconds)
+    return Transaction(host, documents, program, deployment.kept(host), boot, trial_seconds, confirm_seconds)
 
 
 def audit(transaction: Transaction) -> Outcome:
@@ -172,6 +178,7 @@ def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outc
         journal.remember(host, [(survey.domain.name, setting) for survey in surveys for setting in _at_risk(survey)], files, when)
     except OSError as error:
         raise Refused(f"{journal.JOURNAL}: {error.strerror}; without a record of the originals nothing is changed, make it writable") from error
+    unconfirmed = _countdown(transaction, surveys, when)
     refusals: dict[tuple[str, str], Exception] = {}
     for survey in surveys:
         # what an earlier domain did (a stopped irqbalance, a NIC that was reset) shows only now
@@ -183,10 +190,21 @@ def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outc
     after = replace(transaction, kept=deployment.kept(host))
     settings = tuple(_verdicts(host, before, _surveyed(after), refusals))
     if transaction.boot == KEEP or not any(DOMAINS[name].boot for name in transaction.documents):
-        return Outcome(settings, any(setting.state == CHANGED for setting in settings), contents)
+        return Outcome(settings, any(setting.state == CHANGED for setting in settings), contents, unconfirmed=unconfirmed)
     armed, failure = _stepped_to_boot(after, settings, when)
     settings = (*_verdicts(host, before, _surveyed(after), refusals), *failure)
-    return Outcome(settings, armed or any(setting.state == CHANGED for setting in settings), contents, armed)
+    return Outcome(settings, armed or any(setting.state == CHANGED for setting in settings), contents, armed, unconfirmed)
+
+
+def _countdown(transaction: Transaction, surveys: list[Survey], when: str) -> str:
+    """The identity of the network change that is about to be written, if it has to be confirmed; empty otherwise."""
+    network = [(survey.domain, survey.spec, survey.settings) for survey in surveys if survey.domain.network and _to_write(survey)]
+    if not network or not transaction.confirm_seconds or transaction.program is None:
+        return ""
+    try:
+        return confirmed.arm(transaction.host, transaction.program, network, transaction.confirm_seconds, when)
+    except (OSError, ProgramFailed) as error:
+        raise Refused(f"network settings are not changed, because nothing would take them back if they cut the host off: {error}") from error
 
 
 def _stepped_to_boot(transaction: Transaction, settings: tuple[Setting, ...], when: str) -> tuple[bool, tuple[Setting, ...]]:

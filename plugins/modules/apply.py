@@ -39,6 +39,12 @@ options:
     description: Seconds to wait for the host to come back, by its new command line or, after that failed, by its old one.
     type: int
     default: 1800
+  confirm_seconds:
+    description:
+      - Seconds after which the host takes a network change back by itself, unless the controller has reached it over a new connection. V(0) makes it stay
+        at once.
+    type: int
+    default: 120
 """
 
 EXAMPLES = r"""
@@ -94,6 +100,10 @@ armed:
   description: Whether this execution armed a trial boot.
   returned: always
   type: bool
+unconfirmed:
+  description: Identity of a network change that the host takes back unless it is confirmed, which the action has done over a new connection; empty if none.
+  returned: always
+  type: str
 rebooted:
   description: Whether the host was rebooted.
   returned: when it was
@@ -101,11 +111,11 @@ rebooted:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS, run_documents
+from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS, NETWORK_OPTIONS, run_documents
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"documents": {"type": "dict"}, **BOOT_OPTIONS}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={"documents": {"type": "dict"}, **BOOT_OPTIONS, **NETWORK_OPTIONS}, supports_check_mode=True)
     run_documents(module, module.params["documents"] or {})
 
 

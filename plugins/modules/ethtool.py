@@ -85,6 +85,12 @@ options:
     type: list
     elements: str
     default: []
+  confirm_seconds:
+    description:
+      - Seconds after which the host takes a network change back by itself, unless the controller has reached it over a new connection. V(0) makes it stay
+        at once.
+    type: int
+    default: 120
   nics:
     description: The NICs and what is wanted of each.
     type: list
@@ -248,15 +254,19 @@ armed:
   description: Whether this execution armed a trial boot.
   returned: always
   type: bool
+unconfirmed:
+  description: Identity of a network change that the host takes back unless it is confirmed, which the action has done over a new connection; empty if none.
+  returned: always
+  type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import ETHTOOL
-from ansible_collections.lowlatency.fleet.plugins.module_utils.door import run_domain
+from ansible_collections.lowlatency.fleet.plugins.module_utils.door import NETWORK_OPTIONS, run_domain
 
 
 def main() -> None:
-    run_domain(AnsibleModule(argument_spec=dict(ETHTOOL.options), supports_check_mode=True), ETHTOOL.name)
+    run_domain(AnsibleModule(argument_spec={**ETHTOOL.options, **NETWORK_OPTIONS}, supports_check_mode=True), ETHTOOL.name)
 
 
 if __name__ == "__main__":

@@ -124,6 +124,10 @@ armed:
   description: Whether this execution armed a trial boot.
   returned: always
   type: bool
+unconfirmed:
+  description: Identity of a network change that the host takes back unless it is confirmed, which the action has done over a new connection; empty if none.
+  returned: always
+  type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -11,18 +11,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from typing import Any
 
 from ansible import constants as C
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible_collections.lowlatency.fleet.plugins.module_utils.confirmed import SECONDS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
-from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS
+from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS, extra_options
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import options_given
 
 VARIABLE = "lowlatency_transaction"
+_BETWEEN_TRIES = 2
 
 
 # After a boot: everything has started, so that what the host agent sets is set and every NIC has its driver.
@@ -38,7 +41,7 @@ class JoinOrRun(ActionBase):
         super().run(tmp, task_vars)
         host = task_vars["inventory_hostname"]
         domain = DOMAINS[self.domain]
-        spec = validated(host, domain.name, {**domain.options, **(BOOT_OPTIONS if domain.boot else {})}, self._task.args)
+        spec = validated(host, domain.name, {**domain.options, **extra_options(domain.name)}, self._task.args)
         spec = {option: value for option, value in spec.items() if option in domain.options}
         problems = domain.problems(spec)
         if problems:
@@ -52,11 +55,31 @@ class JoinOrRun(ActionBase):
 
 
 def run_module(action: ActionBase, name: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-    """Run a module of this collection; the message of a failure names the host."""
+    """Run a module of this collection, and confirm the network change it made; the message of a failure names the host."""
     result = action._execute_module(module_name=f"lowlatency.fleet.{name}", module_args=arguments, task_vars=task_vars)
     if result.get("failed") and "msg" in result:
         result["msg"] = f"{task_vars['inventory_hostname']}: {result['msg']}"
-    return result
+    return _network_confirmed(action, result, arguments.get("confirm_seconds", SECONDS), task_vars) if result.get("unconfirmed") else result
+
+
+def _network_confirmed(action: ActionBase, result: dict[str, Any], seconds: int, task_vars: dict[str, Any]) -> dict[str, Any]:
+    """Reach the host over a new connection and tell it that its network change may stay; failed where that was not possible in time."""
+    host, deadline, answer = task_vars["inventory_hostname"], time.monotonic() + int(seconds), {"msg": "no time"}
+    while time.monotonic() < deadline:
+        try:
+            if hasattr(action._connection, "reset"):
+                action._connection.reset()
+            answer = action._execute_module(module_name="lowlatency.fleet.confirm", module_args={"identity": result["unconfirmed"]}, task_vars=task_vars)
+            if not answer.get("unreachable"):
+                break
+        except AnsibleConnectionFailure as error:
+            answer = {"failed": True, "msg": str(error)}
+        time.sleep(_BETWEEN_TRIES)
+    if not answer.get("failed") and not answer.get("unreachable"):
+        return result
+    said = f"{result['msg']}; " if result.get("failed") and "msg" in result else f"{host}: "
+    return {**result, "failed": True, "msg": f"{said}its network change was not confirmed ({answer.get('msg', 'unreachable')}); "
+                                             f"the host takes it back by itself {seconds} s after it was made"}
 
 
 def run_and_boot(action: ActionBase, name: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:

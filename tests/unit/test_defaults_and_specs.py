@@ -15,7 +15,7 @@ import pytest
 import yaml
 from ansible_collections.lowlatency.fleet.plugins.action import preflight as preflight_action
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
-from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS
+from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS, NETWORK_OPTIONS, extra_options
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model import cmdline, nic, tunables, units
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.host_plan import NIC_KEYS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.partition import Intent
@@ -30,7 +30,7 @@ PLAYBOOKS = sorted(path.stem for path in (REPOSITORY / "playbooks").glob("*s.yml
 FROM_OUTSIDE = {"lowlatency_profile"}
 # Values of the site that role defaults may read.
 SITE = {"lowlatency_nics", "lowlatency_application_cores", "lowlatency_application_cpulist", "lowlatency_hugepages", "lowlatency_hugepages_mounts",
-        "lowlatency_reboot_ok", "lowlatency_reboot_timeout", "lowlatency_trial_seconds"}
+        "lowlatency_reboot_ok", "lowlatency_reboot_timeout", "lowlatency_trial_seconds", "lowlatency_confirm_seconds"}
 
 
 def loaded(name: str) -> Any:
@@ -114,8 +114,9 @@ def as_documented(options: Mapping[str, Any]) -> dict[str, Any]:
             for name, option in options.items()}
 
 
-SPECS = {**{name: {**domain.options, **(BOOT_OPTIONS if domain.boot else {})} for name, domain in DOMAINS.items()},
-         "preflight": preflight_action.OPTIONS, "apply": {"documents": {"type": "dict"}, **BOOT_OPTIONS}}
+SPECS = {**{name: {**domain.options, **extra_options(name)} for name, domain in DOMAINS.items()},
+         "preflight": preflight_action.OPTIONS, "apply": {"documents": {"type": "dict"}, **BOOT_OPTIONS, **NETWORK_OPTIONS},
+         "confirm": {"identity": {"type": "str", "required": True}}}
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))
@@ -140,7 +141,7 @@ def test_every_module_documents_the_same_contract(name: str) -> None:
                                                   "finding"}
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(SPECS) if name not in ("preflight", "apply")])
+@pytest.mark.parametrize("name", [name for name in sorted(SPECS) if name in DOMAINS])
 def test_examples_are_right(name: str) -> None:
     module = importlib.import_module(f"ansible_collections.lowlatency.fleet.plugins.modules.{name}")
     for task in yaml.safe_load(module.EXAMPLES):

@@ -168,7 +168,8 @@ def _write(host: Host, nic: NicState, state: EthtoolState, settings: Sequence[Se
         with Netlink() as link:
             write_group(link, nic.interface, group, numbers)
     elif group == RPS:
-        for setting in settings:
+        # a queue that is to have no value goes with its channel
+        for setting in (setting for setting in settings if setting.desired is not None):
             queue, _dot, file = setting.name.removeprefix(f"{nic.interface}.").partition(".")
             write_queue(host, nic.interface, queue, file, str(setting.desired))
     elif group == NAPI:
