@@ -26,7 +26,7 @@ from .model.setting import OwnedFile, Plan, Setting
 
 Spec = Mapping[str, Any]
 
-_NIC_MAPPINGS: dict[str, Any] = {name: {"type": "dict", "default": {}} for name in nic.MAPPINGS}
+_NIC_MAPPINGS: dict[str, Any] = {name: {"type": "dict"} for name in nic.MAPPINGS}
 _NIC_NAMES = {"interface": {"type": "str"}, "pci": {"type": "str"}, "mac": {"type": "str"}}
 
 

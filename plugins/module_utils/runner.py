@@ -168,6 +168,7 @@ def apply_what_can(transaction: Transaction, when: str = "") -> Outcome:
 def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outcome:
     host = transaction.host
     before = tuple(setting for survey in surveys for setting in _with_files(host, survey))
+    passing = frozenset(setting.key for survey in surveys if survey.domain.each_alone for setting in survey.settings)
     files = [file for survey in surveys for file in survey.files if _held(host, file) != _wanted(file)]
     contents = _contents(host, surveys)
     if not any(_to_mend(setting) for setting in before):
@@ -188,11 +189,11 @@ def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outc
         if survey.domain.resets and _to_write(fresh):
             _write(host, _told(_surveyed_domain(transaction, survey.domain)), refusals)
     after = replace(transaction, kept=deployment.kept(host))
-    settings = tuple(_verdicts(host, before, _surveyed(after), refusals))
+    settings = tuple(_verdicts(host, before, _surveyed(after), refusals, passing))
     if transaction.boot == KEEP or not any(DOMAINS[name].boot for name in transaction.documents):
         return Outcome(settings, any(setting.state == CHANGED for setting in settings), contents, unconfirmed=unconfirmed)
     armed, failure = _stepped_to_boot(after, settings, when)
-    settings = (*_verdicts(host, before, _surveyed(after), refusals), *failure)
+    settings = (*_verdicts(host, before, _surveyed(after), refusals, passing), *failure)
     return Outcome(settings, armed or any(setting.state == CHANGED for setting in settings), contents, armed, unconfirmed)
 
 
@@ -237,20 +238,25 @@ def _stepped_to_boot(transaction: Transaction, settings: tuple[Setting, ...], wh
     return armed, ()
 
 
-def _verdicts(host: Host, before: tuple[Setting, ...], surveys: list[Survey], refusals: Mapping[tuple[str, str], Exception]) -> Iterator[Setting]:
-    """Every setting as the host holds it now, and those that were there before and are gone."""
+def _verdicts(host: Host, before: tuple[Setting, ...], surveys: list[Survey], refusals: Mapping[tuple[str, str], Exception],
+              passing: frozenset[tuple[str, str]]) -> Iterator[Setting]:
+    """Every setting as the host holds it now, and those that were there before and are gone.
+
+    ``passing`` has the keys of what comes and goes, as queues and interrupts do with channels: where all could be read again, they are not missed.
+    """
     known = {setting.key: setting for setting in before}
     lost = {survey.domain.name: survey.problem for survey in surveys if survey.problem}
     for survey in surveys:
         for setting in _with_files(host, _told(survey)):
             earlier = known.pop(setting.key, None)
             waits = setting.state == DRIFTED and (survey.domain.boot is not None or setting.needs_reboot)
-            yield replace(setting, reason=setting.reason or "waits for a boot") if waits and not setting.finding else _verdict(earlier, setting, refusals.get(setting.key))
+            waits = waits and not setting.finding
+            yield replace(setting, reason=setting.reason or "waits for a boot") if waits else _verdict(earlier, setting, refusals.get(setting.key))
     for setting in known.values():
-        if setting.finding:
-            continue
         if setting.state == DRIFTED and setting.desired is None:
             yield replace(setting, state=CHANGED, current=None, persisted=None, reason="", needs_reboot=False)
+            continue
+        if setting.finding or (setting.key in passing and not lost):
             continue
         yield replace(setting, state=ERROR, reason=f"could not be read back: {'; '.join(lost.values()) or 'it is gone'}")
 

@@ -28,56 +28,46 @@ options:
     description:
       - Private flags of the driver wanted of every NIC, each V(on) or V(off), by the names of C(ethtool --show-priv-flags).
     type: dict
-    default: {}
   channels:
     description:
       - Channels wanted of every NIC, C(combined), C(rx), C(tx) and C(other), each a number or V(max), what the NIC can have.
       - C(queues), alone, stands for C(combined), or for C(rx) and C(tx) where the driver has no combined ones.
       - V(irq-cpus) is as many as the NIC has CPUs for its interrupts (O(nics[].irq_cpus)).
     type: dict
-    default: {}
   rings:
     description:
       - Ring sizes wanted of every NIC, by the names of C(ethtool -G), each a number or V(max), what the NIC can have.
     type: dict
-    default: {}
   coalesce:
     description:
       - Interrupt coalescing wanted of every NIC, by the names of C(ethtool -C).
     type: dict
-    default: {}
   pause:
     description:
       - Flow control wanted of every NIC, C(autoneg), C(rx) and C(tx), each V(on) or V(off).
       - What is negotiated is what counts; to be certain, C(autoneg) is switched off too.
     type: dict
-    default: {}
   eee:
     description:
       - Energy-efficient Ethernet wanted of every NIC, C(enabled), C(tx-lpi) and C(tx-timer).
     type: dict
-    default: {}
   features:
     description:
       - Features wanted of every NIC of the list, by the names that C(ethtool -K) takes or the kernel's own, each V(on) or V(off).
     type: dict
-    default: {}
   rss:
     description:
       - Receive-side scaling wanted of every NIC. C(equal) is the number of queues that the indirection table spreads to evenly, or V(channels); C(weight) is a list instead.
       - C(hash) maps packet types such as C(udp4) to the hashed fields, in the letters of C(ethtool -N rx-flow-hash), such as V(sdfn).
     type: dict
-    default: {}
   rps:
     description:
       - Receive packet steering of every receive queue, C(rps_cpus) as a cpulist, empty for none, and C(rps_flow_cnt).
     type: dict
-    default: {}
   napi:
     description:
       - How NAPI is polled, C(napi_defer_hard_irqs), C(gro_flush_timeout) in nanoseconds, and C(threaded), V(on) or V(off).
     type: dict
-    default: {}
   required:
     description:
       - What every NIC must support, each as group and parameter, such as V(coalesce.rx-usecs) or V(features.gro), or a group alone.
@@ -117,52 +107,42 @@ options:
         description:
           - As O(private_flags), of this NIC alone and over those for all.
         type: dict
-        default: {}
       channels:
         description:
           - As O(channels), of this NIC alone and over those for all.
         type: dict
-        default: {}
       rings:
         description:
           - As O(rings), of this NIC alone and over those for all.
         type: dict
-        default: {}
       coalesce:
         description:
           - As O(coalesce), of this NIC alone and over those for all.
         type: dict
-        default: {}
       pause:
         description:
           - As O(pause), of this NIC alone and over those for all.
         type: dict
-        default: {}
       eee:
         description:
           - As O(eee), of this NIC alone and over those for all.
         type: dict
-        default: {}
       features:
         description:
           - As O(features), of this NIC alone and over those for all.
         type: dict
-        default: {}
       rss:
         description:
           - As O(rss), of this NIC alone and over those for all.
         type: dict
-        default: {}
       rps:
         description:
           - As O(rps), of this NIC alone and over those for all.
         type: dict
-        default: {}
       napi:
         description:
           - As O(napi), of this NIC alone and over those for all.
         type: dict
-        default: {}
       rules:
         description:
           - Flow-steering rules (ntuple, Intel's Flow Director) of this NIC, in the words of C(ethtool -N), C(flow-type), C(src-ip), C(dst-ip), C(src-port),

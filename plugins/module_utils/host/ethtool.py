@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -29,20 +30,22 @@ from ..model.nic import (
     is_required,
     parameter_of,
     required_but,
+    subject_of,
     wanted_of,
 )
-from ..model.nic_parameters import Parameter, switched
+from ..model.nic_parameters import EEE, PAUSE, Parameter, switched
 from ..model.setting import Setting, Unsupported
 from ..model.steering import parse_rule, rule_from, table_from
 from . import ethtool_ioctl as ioctl
 from .ethtool_ioctl import Ioctl
 from .ethtool_netlink import FAMILY, read_group, write_group
-from .links import guard, interface_of, management_interfaces
+from .links import NET, guard, interface_of, management_interfaces
 from .machine import Host
 from .netlink import Netlink
 from .nic_queues import napi_values, queue_values, write_napi, write_queue
 
 _NOT_THERE = (errno.EOPNOTSUPP, errno.ENOTTY)
+CARRIER_SECONDS = 15
 _Answer = TypeVar("_Answer")
 
 
@@ -75,12 +78,23 @@ def _nic_state(host: Host, spec: Mapping[str, Any], nic: Mapping[str, Any], prot
     driver, version, firmware = ioctl.driver_info(old, interface)
     wanted = wanted_of(spec, nic)
     state = NicState(interface, driver, guard=guard(host, interface, protected), version=version, firmware=firmware,
-                     queues=queue_values(host, interface), napi=napi_values(host, interface))
+                     carrier=_has_carrier(host, interface), queues=queue_values(host, interface), napi=napi_values(host, interface))
     try:
         state = replace(state, features=_answer(lambda: ioctl.features(old, interface)), **_parameters(new, interface, driver))
         return replace(state, **_steering(old, interface, wanted.mappings[RSS], asked=bool(wanted.rules or wanted.only_these_rules)))
     except OSError as error:
         return NicState(interface, driver, unreadable=f"{error.strerror} while it was read")
+
+
+def _has_carrier(host: Host, interface: str) -> bool:
+    return host.read_if_there(f"{NET}/{interface}/carrier") == "1"
+
+
+def _await_carrier(host: Host, nic: NicState) -> None:
+    """Give a link that an earlier write of this run took down the time to come back: what is negotiated then would undo what is written now."""
+    deadline = time.monotonic() + CARRIER_SECONDS
+    while nic.carrier and not _has_carrier(host, nic.interface) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _not_an_interface(host: Host, nic: Mapping[str, Any]) -> str:
@@ -135,7 +149,7 @@ def _steering(link: Ioctl, interface: str, spread: Mapping[str, Any], *, asked: 
 def batch_of(setting: Setting) -> str:
     """What is written in one request: the parameters of one group, or the features, of one NIC."""
     group = group_of(setting)
-    return f"{setting.name.removesuffix('.' + parameter_of(setting))} {group}" if group in (*PARAMETER_GROUPS, FEATURES) else f"{setting.key}"
+    return f"{setting.name.removesuffix('.' + subject_of(setting))} {group}" if group in (*PARAMETER_GROUPS, FEATURES) else f"{setting.key}"
 
 
 def write_ethtool(host: Host, state: EthtoolState, settings: Sequence[Setting]) -> None:
@@ -163,6 +177,8 @@ def _nic_of(state: EthtoolState, setting: Setting) -> NicState:
 def _write(host: Host, nic: NicState, state: EthtoolState, settings: Sequence[Setting]) -> None:
     group = group_of(settings[0])
     values = {parameter_of(setting): str(setting.desired) for setting in settings}
+    if group in (PAUSE, EEE):
+        _await_carrier(host, nic)
     if group in PARAMETER_GROUPS:
         numbers = {name: int(switched(value)) if switched(value) is not None else int(value) for name, value in values.items()}  # type: ignore[arg-type]
         with Netlink() as link:

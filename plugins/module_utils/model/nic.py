@@ -56,7 +56,8 @@ class NicState:
 
     ``parameters`` has those that the driver has, by group; ``missing`` says of a group why there is none. ``table`` is the RSS
     indirection table, ``hashes`` the fields hashed by packet type, ``rules`` the steering rules in place (None: the driver has no
-    such thing), ``queues`` and ``napi`` the values of its files in sysfs: ``{("rx-0", "rps_cpus"): "0-3"}``, ``{"threaded": "0"}``.
+    such thing), ``queues`` and ``napi`` the values of its files in sysfs: ``{("rx-0", "rps_cpus"): "0-3"}``, ``{"threaded": "0"}``. ``carrier``
+    says whether it has a link.
     """
 
     interface: str
@@ -73,6 +74,7 @@ class NicState:
     rules: tuple[Rule, ...] | None = None
     queues: Mapping[tuple[str, str], str] = field(default_factory=dict)
     napi: Mapping[str, str] = field(default_factory=dict)
+    carrier: bool = False
 
     @property
     def software(self) -> str:
@@ -117,8 +119,18 @@ def identity(nic: Mapping[str, Any]) -> str:
 
 def wanted_of(spec: Mapping[str, Any], nic: Mapping[str, Any]) -> Wanted:
     """What a specification wants of one of its NICs."""
-    mappings = {name: {**(spec.get(name) or {}), **(nic.get(name) or {})} for name in MAPPINGS}
+    mappings = {name: {**_not_replaced(name, spec.get(name) or {}, nic.get(name) or {}), **(nic.get(name) or {})} for name in MAPPINGS}
     return Wanted(nic, mappings, tuple(nic.get(RULES) or ()), bool(nic.get("only_these_rules")), frozenset(map(str, spec.get("required") or ())))
+
+
+def _not_replaced(group: str, general: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is wanted of all NICs, without what a NIC's own words mean instead: channels are one decision, and so is a table."""
+    replaced: Iterable[str] = ()
+    if own and group == CHANNELS:
+        replaced = general
+    elif group == RSS and {"equal", "weight"} & set(own):
+        replaced = ("equal", "weight")
+    return {name: value for name, value in general.items() if name not in replaced}
 
 
 def problems(spec: Mapping[str, Any]) -> list[str]:
@@ -217,7 +229,7 @@ def _settings(nic: NicState, wanted: Wanted) -> Iterator[Setting]:
 def _unplanned_channels(nic: NicState, asked: Mapping[str, Any]) -> Iterator[Setting]:
     """Channels that were to be as many as planned CPUs, of a NIC for which none are planned: they stay as they are."""
     for name in (name for name, value in asked.items() if value == IRQ_CPUS):
-        yield unsupported(nic_parameters.control_of(CHANNELS, name), f"{nic.interface}.{name}", IRQ_CPUS,
+        yield unsupported(nic_parameters.control_of(CHANNELS, name), f"{nic.interface}.{nic_parameters.LABELS[CHANNELS]}{name}", IRQ_CPUS,
                           "no CPUs are planned for its interrupts (no PCI device, or its irq_cpus are not given)")
 
 
@@ -230,7 +242,7 @@ def queue_counts(held: Mapping[str, Parameter], numbers: Mapping[str, int]) -> d
 def _parameter_settings(nic: NicState, group: str, numbers: Mapping[str, int], asked: Mapping[str, Any]) -> Iterator[Setting]:
     held = nic.parameters.get(group, {})
     for name in sorted(numbers, key=lambda name: _position(group, name)):
-        control, subject = nic_parameters.control_of(group, name), f"{nic.interface}.{name}"
+        control, subject = nic_parameters.control_of(group, name), f"{nic.interface}.{nic_parameters.LABELS[group]}{name}"
         if name in held:
             yield Setting(control, subject, nic_parameters.shown(group, name, numbers[name]), nic_parameters.shown(group, name, held[name].value))
         else:
@@ -345,7 +357,12 @@ def group_of(setting: Setting) -> str:
 
 
 def parameter_of(setting: Setting) -> str:
-    """The parameter a setting is about: what follows the interface in its name."""
+    """The parameter a setting is about."""
+    return subject_of(setting).removeprefix(nic_parameters.LABELS.get(group_of(setting), ""))
+
+
+def subject_of(setting: Setting) -> str:
+    """What follows the interface in a setting's name."""
     if setting.control == RULE_CONTROL:
         return setting.name.partition(".")[2]
     return setting.name.rpartition(".")[2]

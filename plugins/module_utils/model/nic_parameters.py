@@ -37,6 +37,8 @@ NAMES = {
 }
 SWITCHES = {RINGS: {"tx-push", "rx-push"}, COALESCE: {"adaptive-rx", "adaptive-tx", "cqe-mode-rx", "cqe-mode-tx"},
             PAUSE: {"autoneg", "rx", "tx"}, EEE: {"enabled", "tx-lpi"}}
+# How a parameter is called in a setting's name, where its own name alone would not say what it is of.
+LABELS = {PRIVATE_FLAGS: "flag-", CHANNELS: "channels-", RINGS: "ring-", PAUSE: "pause-", EEE: "eee-", COALESCE: ""}
 CONTROLS = {PRIVATE_FLAGS: "net.private_flag", CHANNELS: "net.channels", RINGS: "net.ring.rx_tx", PAUSE: "net.pause", EEE: "net.eee"}
 
 
