@@ -41,11 +41,13 @@ from .ethtool_ioctl import Ioctl
 from .ethtool_netlink import FAMILY, read_group, write_group
 from .links import NET, guard, interface_of, management_interfaces
 from .machine import Host
+from .memory import remember, remembered
 from .netlink import Netlink
 from .nic_queues import napi_values, queue_values, write_napi, write_queue
 
 _NOT_THERE = (errno.EOPNOTSUPP, errno.ENOTTY)
 CARRIER_SECONDS = 15
+REFUSED = "/run/lowlatency/refused.json"
 _Answer = TypeVar("_Answer")
 
 
@@ -76,9 +78,10 @@ def _nic_state(host: Host, spec: Mapping[str, Any], nic: Mapping[str, Any], prot
     if not host.live:
         return NicState(interface, unreadable="a captured tree does not hold what ethtool tells of a NIC")
     driver, version, firmware = ioctl.driver_info(old, interface)
+    refused = remembered(host, REFUSED).get(f"{interface} {driver} {version}", {})
     wanted = wanted_of(spec, nic)
     state = NicState(interface, driver, guard=guard(host, interface, protected), version=version, firmware=firmware,
-                     carrier=_has_carrier(host, interface), queues=queue_values(host, interface), napi=napi_values(host, interface))
+                     refused=refused, carrier=_has_carrier(host, interface), queues=queue_values(host, interface), napi=napi_values(host, interface))
     try:
         state = replace(state, features=_answer(lambda: ioctl.features(old, interface)), **_parameters(new, interface, driver))
         return replace(state, **_steering(old, interface, wanted.mappings[RSS], asked=bool(wanted.rules or wanted.only_these_rules)))
@@ -164,9 +167,16 @@ def write_ethtool(host: Host, state: EthtoolState, settings: Sequence[Setting]) 
         if error.errno not in _NOT_THERE:
             raise
         reason = f"driver {nic.driver or '?'} refuses it: {error.strerror}"
+        if len(settings) == 1:
+            _remember_refusal(host, nic, settings[0], reason)
         if any(is_required(setting, state.wanted(nic).required) for setting in settings):
             raise OSError(error.errno, required_but(reason, nic)) from error
         raise Unsupported(reason) from error
+
+
+def _remember_refusal(host: Host, nic: NicState, setting: Setting, reason: str) -> None:
+    known, who = remembered(host, REFUSED), f"{nic.interface} {nic.driver} {nic.version}"
+    remember(host, REFUSED, {**known, who: {**known.get(who, {}), setting.name: reason}})
 
 
 def _nic_of(state: EthtoolState, setting: Setting) -> NicState:

@@ -9,7 +9,6 @@ Source: Documentation/core-api/irq/irq-affinity.rst, Documentation/ABI/testing/s
 from __future__ import annotations
 
 import errno
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -20,12 +19,12 @@ from ..model.irq import DEFAULT, XPS_CPUS, Irq, IrqState, interrupt_counts
 from ..model.nic import QUEUE_CONTROL
 from ..model.setting import Setting, Unsupported
 from .container import container_kind
-from .files import write_kernel_file, write_whole
+from .files import write_kernel_file
 from .links import NET, interface_of, pci_of
 from .machine import Host
+from .memory import remember, remembered
 from .nic_queues import cpus_of, write_queue
 
-# Below /run, so that it is forgotten at boot as the kernel forgets it.
 IMMOVABLE = "/run/lowlatency/immovable.json"
 
 
@@ -36,7 +35,7 @@ def read_irqs(host: Host, spec: Mapping[str, Any]) -> IrqState:
         return IrqState(without=f"interrupts belong to the machine, not to this container ({container})")
     if not host.is_dir("/proc/irq"):
         return IrqState(without="this kernel has no /proc/irq")
-    refused = _refused_before(host)
+    refused = remembered(host, IMMOVABLE)
     numbers = sorted(int(name) for name in host.names("/proc/irq") if name.isdigit())
     irqs = (_irq(host, number, refused) for number in numbers)
     nics = spec.get("nics") or []
@@ -125,18 +124,5 @@ def write_irq(host: Host, state: IrqState, setting: Setting) -> None:
         if error.errno not in (errno.EIO, errno.EPERM, errno.EACCES):
             raise
         reason = f"cannot be moved: the kernel answers {errno.errorcode[error.errno]}"
-        _remember_refusal(host, f"{irq.number} {irq.action}", reason)
+        remember(host, IMMOVABLE, {**remembered(host, IMMOVABLE), f"{irq.number} {irq.action}": reason})
         raise Unsupported(reason) from error
-
-
-def _refused_before(host: Host) -> dict[str, str]:
-    try:
-        known = json.loads(host.read_if_there(IMMOVABLE) or "{}")
-    except ValueError:
-        return {}
-    return {str(key): str(value) for key, value in known.items()} if isinstance(known, dict) else {}
-
-
-def _remember_refusal(host: Host, irq: str, reason: str) -> None:
-    known = {**_refused_before(host), irq: reason}
-    write_whole(host, IMMOVABLE, (json.dumps(known, sort_keys=True) + "\n").encode(), 0o644)

@@ -17,7 +17,7 @@ from typing import Any
 from . import nic_parameters, steering
 from .cpuset import CpusetError, format_cpulist, parse_cpulist
 from .nic_parameters import CHANNELS, COALESCE, EEE, IRQ_CPUS, MAX, PAUSE, PRIVATE_FLAGS, RINGS, Parameter
-from .setting import ERROR, Plan, Setting, SpecError, unsupported
+from .setting import ERROR, UNSUPPORTED, Plan, Setting, SpecError, unsupported
 from .steering import Rule, parse_rule
 
 FEATURES, RSS, RULES, RPS, NAPI = "features", "rss", "rules", "rps", "napi"
@@ -57,7 +57,7 @@ class NicState:
     ``parameters`` has those that the driver has, by group; ``missing`` says of a group why there is none. ``table`` is the RSS
     indirection table, ``hashes`` the fields hashed by packet type, ``rules`` the steering rules in place (None: the driver has no
     such thing), ``queues`` and ``napi`` the values of its files in sysfs: ``{("rx-0", "rps_cpus"): "0-3"}``, ``{"threaded": "0"}``. ``carrier``
-    says whether it has a link.
+    says whether it has a link, ``refused`` what this driver was seen to refuse since the boot, by the setting's name.
     """
 
     interface: str
@@ -75,6 +75,7 @@ class NicState:
     queues: Mapping[tuple[str, str], str] = field(default_factory=dict)
     napi: Mapping[str, str] = field(default_factory=dict)
     carrier: bool = False
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def software(self) -> str:
@@ -187,7 +188,7 @@ def plan(state: EthtoolState, spec: Mapping[str, Any]) -> Plan:
         reasons += [problem for name in MAPPINGS for problem in _mapping_problems(name, entry.get(name) or {})]
         if not reasons:
             try:
-                settings += _required(list(_settings(found, wanted)), found, wanted)
+                settings += _required([_seen_refused(setting, found) for setting in _settings(found, wanted)], found, wanted)
                 continue
             except SpecError as error:
                 reasons.append(str(error))
@@ -332,9 +333,16 @@ def _napi_settings(nic: NicState, wanted: Mapping[str, Any]) -> Iterator[Setting
             yield unsupported(NAPI_CONTROLS[name], subject, desired, "this kernel has no such file")
 
 
+def _seen_refused(setting: Setting, nic: NicState) -> Setting:
+    """A setting that only the attempt to write showed to be unsupported, known from an earlier attempt."""
+    if setting.name not in nic.refused or setting.state == UNSUPPORTED or setting.current == setting.desired:
+        return setting
+    return unsupported(setting.control, setting.name, setting.desired, nic.refused[setting.name], setting.current)
+
+
 def _required(settings: list[Setting], nic: NicState, wanted: Wanted) -> list[Setting]:
     """The settings, with an error for each that the profile requires and this NIC has not."""
-    return [_as_error(setting, nic) if setting.state == "unsupported" and is_required(setting, wanted.required) else setting for setting in settings]
+    return [_as_error(setting, nic) if setting.state == UNSUPPORTED and is_required(setting, wanted.required) else setting for setting in settings]
 
 
 def _as_error(setting: Setting, nic: NicState) -> Setting:
