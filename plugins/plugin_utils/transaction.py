@@ -26,6 +26,8 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting imp
 
 VARIABLE = "lowlatency_transaction"
 _BETWEEN_TRIES = 2
+# A host that says nothing for a minute is gone.
+_KEEP_ALIVE = "-o ServerAliveInterval=10 -o ServerAliveCountMax=6"
 
 
 # After a boot: everything has started, so that what the host agent sets is set and every NIC has its driver.
@@ -56,10 +58,29 @@ class JoinOrRun(ActionBase):
 
 def run_module(action: ActionBase, name: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
     """Run a module of this collection, and confirm the network change it made; the message of a failure names the host."""
-    result = action._execute_module(module_name=f"lowlatency.fleet.{name}", module_args=arguments, task_vars=task_vars)
+    notice_silence(action._connection)
+    seconds = arguments.get("confirm_seconds", SECONDS)
+    try:
+        result = action._execute_module(module_name=f"lowlatency.fleet.{name}", module_args=arguments, task_vars=task_vars)
+    except AnsibleConnectionFailure as error:
+        if name != "apply" and not (name in DOMAINS and DOMAINS[name].network):
+            raise
+        raise AnsibleConnectionFailure(f"{error} (where this run was changing the network, the host takes that back {seconds} s later)") from None
     if result.get("failed") and "msg" in result:
         result["msg"] = f"{task_vars['inventory_hostname']}: {result['msg']}"
-    return _network_confirmed(action, result, arguments.get("confirm_seconds", SECONDS), task_vars) if result.get("unconfirmed") else result
+    return _network_confirmed(action, result, seconds, task_vars) if result.get("unconfirmed") else result
+
+
+def notice_silence(connection: Any) -> None:
+    """Have ssh give up a connection whose host says nothing any more, unless the site says itself when. Without it, ssh waits for ever.
+
+    It works for connections that are opened after it, so the first task of a play has to call it.
+    """
+    if connection.transport != "ssh":
+        return
+    said = " ".join(str(connection.get_option(option) or "") for option in ("ssh_args", "ssh_common_args", "ssh_extra_args"))
+    if "ServerAliveInterval" not in said:
+        connection.set_option("ssh_extra_args", f"{connection.get_option('ssh_extra_args') or ''} {_KEEP_ALIVE}".strip())
 
 
 def _network_confirmed(action: ActionBase, result: dict[str, Any], seconds: int, task_vars: dict[str, Any]) -> dict[str, Any]:
