@@ -21,6 +21,7 @@ from .host import deployment, journal
 from .host.files import locked, unwritable, write_whole
 from .host.machine import Host, Unreadable
 from .host.programs import ProgramFailed
+from .model import nic
 from .model.setting import (
     CHANGED,
     DRIFTED,
@@ -179,11 +180,11 @@ def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outc
         journal.remember(host, [(survey.domain.name, setting) for survey in surveys for setting in _at_risk(survey)], files, when)
     except OSError as error:
         raise Refused(f"{journal.JOURNAL}: {error.strerror}; without a record of the originals nothing is changed, make it writable") from error
-    unconfirmed = _countdown(transaction, surveys, when)
+    unconfirmed, unserved = _countdown(transaction, surveys, when), _unserved(surveys)
     refusals: dict[tuple[str, str], Exception] = {}
     for survey in surveys:
         # what an earlier domain did (a stopped irqbalance, a NIC that was reset) shows only now
-        fresh = _told(_surveyed_domain(transaction, survey.domain))
+        fresh = _told(_surveyed_domain(transaction, survey.domain, unserved))
         journal.remember(host, [(survey.domain.name, setting) for setting in _at_risk(fresh)], (), when)
         _write(host, fresh, refusals)
         if survey.domain.resets and _to_write(fresh):
@@ -329,13 +330,22 @@ def _verdict(before: Setting | None, after: Setting, refusal: Exception | None) 
 
 def _surveyed(transaction: Transaction) -> list[Survey]:
     """Every domain of the documents in the order of the registry, and the host agent last."""
-    domains = [domain for name, domain in DOMAINS.items() if name in transaction.documents]
-    return [_surveyed_domain(transaction, domain) for domain in (*domains, *([AGENT] if transaction.program is not None else []))]
+    surveys = [_surveyed_domain(transaction, domain) for name, domain in DOMAINS.items() if name in transaction.documents]
+    return [*surveys, *([_surveyed_domain(transaction, AGENT, _unserved(surveys))] if transaction.program is not None else [])]
 
 
-def _surveyed_domain(transaction: Transaction, domain: Domain) -> Survey:
+def _unserved(surveys: Iterable[Survey]) -> frozenset[str]:
+    """The NICs that could not be served, by their names in the documents."""
+    return frozenset(setting.name for survey in surveys for setting in survey.settings if setting.control == nic.CONTROL and setting.state == ERROR)
+
+
+def _surveyed_domain(transaction: Transaction, domain: Domain, unserved: frozenset[str] = frozenset()) -> Survey:
     host, desired = transaction.host, transaction.desired
-    parts = desired.get(domain.name, {}) if domain is not AGENT else {"all": {"program": transaction.program, "desired": desired}}
+    if domain is AGENT:
+        lasting = nic.without_unserved(desired, transaction.kept, unserved)
+        parts: Mapping[str, Mapping[str, Any]] = {"all": {"program": transaction.program, "desired": lasting}}
+    else:
+        parts = desired.get(domain.name, {})
     kept = transaction.kept.get(domain.name, {}) if deployment.in_force(host) else {}
     return _with_persistence(host, _survey(host, domain, parts), kept, possible=deployment.impossible(host) == "")
 

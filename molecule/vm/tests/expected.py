@@ -10,6 +10,16 @@ ISOLATED_LIST, HOUSEKEEPING_LIST, HOUSEKEEPING_MASK = "2-3,6-7", "0-1,4-5", "33"
 # Where the interrupts of a NIC may be: the housekeeping CPUs of its node.
 NICS = {"enp65s0": {0, 1}, "enp129s0": {4, 5}}
 
+# Channels of each NIC: four by the inventory, and one by the profile, because one CPU is planned for the interrupts of the other.
+CHANNELS = {"enp65s0": 4, "enp129s0": 1}
+# Transmit queue -> CPUs that use it: that of its interrupt (0 or 4), and each isolated CPU with one queue.
+XPS = {"enp65s0": [{0, 2}, {0, 3}, {0, 6}, {0, 7}], "enp129s0": []}
+COALESCE = {"rx-usecs": "0"}
+RING = {"RX": "4096"}
+PAUSE = {"Autonegotiate": "off", "RX": "off", "TX": "off"}
+# What the emulated NIC (82576) and its driver have not, so that a report has to say so.
+UNSUPPORTED = ("rx-frames", "adaptive-rx", "ntuple", "eee")
+
 ARGUMENTS = [
     "isolcpus=managed_irq,domain,2-3,6-7",
     "nohz_full=2-3,6-7",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .cpuset import CpusetError, format_cpulist, parse_cpulist
-from .nic import QUEUE_CONTROL, identity
+from .nic import CONTROL, QUEUE_CONTROL, identity
 from .setting import DRIFTED, ERROR, OK, Plan, Setting, SpecError, unsupported
 
 NIC = "irq.nic_affinity"
@@ -126,7 +126,7 @@ def plan(state: IrqState, spec: Mapping[str, Any]) -> Plan:
     settings, steered = [], []
     for index, (nic, numbers) in enumerate(zip(spec.get("nics") or [], state.nic_irqs)):
         if numbers is None:
-            steered.append(Setting("nic", identity(nic), None, state=ERROR, reason="no such NIC on this host"))
+            steered.append(Setting(CONTROL, identity(nic), None, state=ERROR, reason="no such NIC on this host"))
             continue
         cpus = sorted(parse_cpulist(str(nic.get("cpus") or "")))
         irqs = [by_number[number] for number in numbers if number in by_number]

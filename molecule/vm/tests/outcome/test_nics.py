@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each NIC as ethtool, sysfs and /proc show it: channels, ring, coalescing, flow control, interrupts by queue, XPS, RPS, NAPI."""
+
+from __future__ import annotations
+
+import json
+
+import lab
+import pytest
+from conftest import cpulist
+from expected import CHANNELS, COALESCE, NICS, PAUSE, RING, UNSUPPORTED, XPS
+
+NODE_AND_NIC = [(name, nic) for name in lab.NAMES for nic in NICS]
+
+
+def shown(name, option, nic):
+    """What ethtool shows of a NIC now: the last value of each line "Name: value"."""
+    lines = lab.run(name, f"ethtool {option} {nic}").splitlines()
+    return {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in lines if ":" in line}
+
+
+def mask(text):
+    """The CPUs of a mask of sysfs."""
+    value = int(text.strip().replace(",", ""), 16)
+    return {cpu for cpu in range(value.bit_length()) if value >> cpu & 1}
+
+
+@pytest.mark.parametrize(("name", "nic"), NODE_AND_NIC)
+def test_channels(name, nic):
+    assert shown(name, "-l", nic)["Combined"] == str(CHANNELS[nic])
+
+
+@pytest.mark.parametrize(("name", "nic"), NODE_AND_NIC)
+@pytest.mark.parametrize(("option", "wanted"), [("-g", RING), ("-c", COALESCE), ("-a", PAUSE)])
+def test_ring_coalescing_and_flow_control(name, nic, option, wanted):
+    held = shown(name, option, nic)
+    assert {key: held[key] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize(("name", "nic"), NODE_AND_NIC)
+def test_interrupts_of_every_queue_are_on_one_cpu_of_its_node(name, nic):
+    script = f"cd /sys/class/net/{nic}/device/msi_irqs && for irq in *; do [ -z \"$(ls -d /proc/irq/$irq/*/ 2>/dev/null)\" ] || cat /proc/irq/$irq/smp_affinity_list; done"
+    lists = lab.run(name, script).split()
+    assert len(lists) >= 1 + CHANNELS[nic]
+    assert all(len(cpulist(text)) == 1 and cpulist(text) <= NICS[nic] for text in lists), lists
+
+
+@pytest.mark.parametrize(("name", "nic"), NODE_AND_NIC)
+def test_xps_matches_the_interrupts_and_gives_isolated_cpus_queues_of_their_own(name, nic):
+    queues = lab.run(name, f"for queue in /sys/class/net/{nic}/queues/tx-*; do cat $queue/xps_cpus 2>/dev/null; done; true").split()
+    assert [mask(text) for text in queues] == XPS[nic]
+
+
+@pytest.mark.parametrize(("name", "nic"), NODE_AND_NIC)
+def test_packets_are_not_moved_to_other_cpus_and_polling_is_plain(name, nic):
+    folder = f"/sys/class/net/{nic}"
+    masks = lab.run(name, f"cat {folder}/queues/rx-*/rps_cpus").split()
+    assert len(masks) == CHANNELS[nic]
+    assert all(mask(text) == set() for text in masks)
+    assert set(lab.run(name, f"cat {folder}/queues/rx-*/rps_flow_cnt {folder}/napi_defer_hard_irqs {folder}/gro_flush_timeout").split()) == {"0"}
+
+
+@pytest.mark.parametrize("name", lab.NAMES)
+def test_what_the_driver_has_not_is_said_and_stops_nothing(name):
+    settings = json.loads(lab.guest(name).run("/usr/local/sbin/lowlatency verify --json").stdout)
+    missing = " ".join(f"{setting['name']} {setting['reason']}" for setting in settings if setting["state"] == "unsupported")
+    assert [parameter for parameter in UNSUPPORTED if f"enp65s0.{parameter}" not in missing] == []
+    assert "igb" in missing
+
+
+@pytest.mark.parametrize("name", lab.NAMES)
+def test_management_nic_is_as_it_was(name):
+    """It carries the default route and this connection."""
+    held = shown(name, "-k", "enp0s16")
+    assert held["generic-receive-offload"] == "on"
+    assert lab.run(name, "cat /sys/class/net/enp0s16/queues/rx-0/rps_cpus").strip().strip("0,") == ""
