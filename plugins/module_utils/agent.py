@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The host agent: ``lowlatency verify|apply|status`` on a host with no controller, on the desired state it keeps.
 
-Exit code 0: right, 1: drifted, 2: could not tell. It runs from a zipapp of these very files. It never tries or settles a command
+Exit code 0: right, 1: drifted, 2: could not tell. systemd starts ``apply`` at boot, and for the domains of NICs when one appears. It runs from a zipapp of these very files. It never tries or settles a command
 line; ``trial-expired``, which a timer starts, takes the host back from one that nobody confirmed.
 """
 
@@ -17,8 +17,9 @@ import time
 from collections.abc import Sequence
 
 from . import runner
+from .domains import DOMAINS
 from .host import trial
-from .host.deployment import kept
+from .host.deployment import watch_in_words
 from .host.files import Busy, locked
 from .host.journal import BrokenJournal
 from .host.machine import Host, Unreadable
@@ -35,15 +36,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
                                      epilog="Exit code 0: right, 1: drifted, 2: could not tell.")
     parser.add_argument("command", choices=("verify", "apply", "status", "trial-expired"))
     parser.add_argument("--json", action="store_true", help="print the settings as JSON")
+    parser.add_argument("--only", type=_domains, default=(), metavar="DOMAIN,...", help=f"these domains only, of {', '.join(DOMAINS)}")
+    parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="how long apply waits for another run that writes on this host")
     options = parser.parse_args(arguments)
     if options.command == "trial-expired":
         return _back_from_trial(Host())
     try:
-        outcome = _outcome(options.command)
+        outcome = _outcome(options.command, options.only, options.wait)
     except (runner.Refused, Unreadable, BrokenJournal, OSError) as error:
         sys.stderr.write(f"lowlatency: {error}\n")
         return UNKNOWN
     _print(outcome, as_json=options.json, everything=options.command == "status")
+    if options.command == "status" and not options.json:
+        sys.stdout.write(watch_in_words(Host()))
     # what is drifted still after "apply" waits for a boot
     return RIGHT if options.command == "apply" and not outcome.errors else exit_code(outcome)
 
@@ -72,17 +77,22 @@ def _back_from_trial(host: Host) -> int:
     return RIGHT
 
 
-def _outcome(command: str) -> runner.Outcome:
+def _domains(text: str) -> tuple[str, ...]:
+    """The names of ``--only``; argparse tells of the one it refuses."""
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in DOMAINS:
+            raise argparse.ArgumentTypeError(f"no domain {name!r}; there are: {', '.join(DOMAINS)}")
+    return names
+
+
+def _outcome(command: str, names: Sequence[str], patience: float) -> runner.Outcome:
     host = Host()
-    desired = kept(host)
-    if not desired:
-        raise runner.Refused("this host keeps no desired state; run the playbook of its host role first")
-    transaction = runner.begin(host, desired)
     if command != "apply":
-        return runner.verify(transaction)
+        return runner.verify(runner.begin_kept(host, names))
     if os.geteuid() != 0:
         raise runner.Refused("apply needs root")
-    return runner.apply_what_can(transaction)
+    return runner.apply_kept(host, names, patience)
 
 
 def _print(outcome: runner.Outcome, *, as_json: bool, everything: bool) -> None:
