@@ -101,7 +101,7 @@ def _print(outcome: runner.Outcome, *, as_json: bool, everything: bool) -> None:
     if as_json:
         text = json.dumps(as_dicts(outcome.settings), indent=1)
     else:
-        text = "\n".join([*map(_line, shown), ", ".join(f"{count} {state}" for state, count in counts.items() if count)])
+        text = "\n".join([*map(_line, shown), ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "nothing of this is wanted here"])
     sys.stdout.write(text + "\n")
 
 

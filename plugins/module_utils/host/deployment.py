@@ -232,5 +232,5 @@ def watch_in_words(host: Host) -> str:
         return f"NICs: {error}\n"
     words = dict(line.partition("=")[::2] for line in shown.splitlines())
     when = words.get("ExecMainExitTimestamp")
-    last = f"set again last at {when}, {words.get('Result')} (journalctl -u {NICS})" if when else "none had to be set again in this boot"
+    last = f"last run after an event {when}, {words.get('Result')} (journalctl -u {NICS})" if when else "no event of one in this boot"
     return f"NICs: {WATCH} is {watch}; {last}\n"
