@@ -15,14 +15,15 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from . import runner
 from .domains import DOMAINS
-from .host import trial
-from .host.deployment import watch_in_words
+from .host import deployment, trial
 from .host.files import Busy, locked
 from .host.journal import BrokenJournal
 from .host.machine import Host, Unreadable
+from .host.programs import ProgramFailed
 from .model.setting import CHANGED, DRIFTED, ERROR, OK, UNSUPPORTED, Setting, as_dicts
 
 RIGHT, WRONG, UNKNOWN = 0, 1, 2
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNKNOWN
     _print(outcome, as_json=options.json, everything=options.command == "status")
     if options.command == "status" and not options.json:
-        sys.stdout.write(watch_in_words(Host()))
+        sys.stdout.write(deployment.watch_in_words(Host()))
     # what is drifted still after "apply" waits for a boot
     return RIGHT if options.command == "apply" and not outcome.errors else exit_code(outcome)
 
@@ -89,10 +90,19 @@ def _domains(text: str) -> tuple[str, ...]:
 def _outcome(command: str, names: Sequence[str], patience: float) -> runner.Outcome:
     host = Host()
     if command != "apply":
-        return runner.verify(runner.begin_kept(host, names))
+        outcome = runner.verify(runner.begin_kept(host, names))
+        return outcome if names else replace(outcome, settings=(*outcome.settings, *_standing(host)))
     if os.geteuid() != 0:
         raise runner.Refused("apply needs root")
     return runner.apply_kept(host, names, patience)
+
+
+def _standing(host: Host) -> tuple[Setting, ...]:
+    """Whether this agent is started at boot and by NICs. It says so, and mends it never: that takes the controller."""
+    try:
+        return deployment.standing(host)
+    except ProgramFailed as error:
+        return (Setting("agent", "all", None, state=ERROR, reason=str(error)),)
 
 
 def _print(outcome: runner.Outcome, *, as_json: bool, everything: bool) -> None:

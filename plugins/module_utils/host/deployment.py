@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..model.setting import OwnedFile, Plan, Setting, unsupported
+from ..model.setting import OwnedFile, Plan, Setting, judged, unsupported
 from .machine import Host, Unreadable
 from .programs import ProgramFailed, output_of
 from .units import without_systemd
@@ -197,18 +197,30 @@ def _watch_now() -> str:
 def plan(state: AgentState, spec: Mapping[str, Any]) -> Plan:
     """The units enabled and the watch active, and the files; ``spec`` has ``program`` (bytes) and ``desired``."""
     if state.impossible:
-        return Plan((unsupported("agent.unit", UNIT, "enabled", state.impossible),))
-    now = "enabled" if state.enabled else "disabled"
-    texts = tuple(OwnedFile(control, path, text.encode()) for control, path, text in _TEXTS)
-    # other files than ours are loaded: they have to be written, and loaded again
-    current = "outdated" if state.watch == "active" and any(state.held.get(file.path) != file.content for file in texts) else state.watch
+        return Plan(_units(state))
     files = (
         OwnedFile("agent.program", PROGRAM, spec["program"], 0o755),
         OwnedFile("agent.desired", DESIRED, desired_text(spec["desired"])),
-        *texts,
+        *(OwnedFile(control, path, text.encode()) for control, path, text in _TEXTS),
     )
-    watch = Setting("agent.watch", WATCH, "active", current, "active" if state.watch_enabled else "inactive", reason=state.blind)
-    return Plan((Setting("agent.unit", UNIT, "enabled", now, now), watch), files)
+    return Plan(_units(state), files)
+
+
+def standing(host: Host) -> tuple[Setting, ...]:
+    """The agent's own units, for its own verdict; raises ``ProgramFailed``."""
+    return tuple(judged(setting) for setting in _units(read(host, {})))
+
+
+def _units(state: AgentState) -> tuple[Setting, ...]:
+    if state.impossible:
+        return (unsupported("agent.unit", UNIT, "enabled", state.impossible),)
+    now = "enabled" if state.enabled else "disabled"
+    # other files than ours are loaded: they have to be written, and loaded again
+    current = "outdated" if state.watch == "active" and any(state.held.get(path) != text.encode() for _control, path, text in _TEXTS) else state.watch
+    return (
+        Setting("agent.unit", UNIT, "enabled", now, now),
+        Setting("agent.watch", WATCH, "active", current, "active" if state.watch_enabled else "inactive", reason=state.blind),
+    )
 
 
 def write(host: Host, state: AgentState, setting: Setting) -> None:

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils import agent, door, runner
-from ansible_collections.lowlatency.fleet.plugins.module_utils.host.deployment import DESIRED
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host import deployment
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.deployment import DESIRED, WATCH_ENABLED
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.files import locked
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.programs import ProgramFailed
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_host import (
     Writes,
     begun,
@@ -56,7 +58,7 @@ def test_right_is_0_and_nothing_is_written(root: Path, capsys: pytest.CaptureFix
     before = tree(root)
     assert agent.main(["verify"]) == 0
     assert tree(root) == before
-    assert capsys.readouterr().out == "12 ok, 1 unsupported\n"
+    assert capsys.readouterr().out == "14 ok, 1 unsupported\n"
 
 
 def test_drifted_is_1_and_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,6 +105,22 @@ def test_what_could_not_be_told_is_2_and_the_rest_is_judged(root: Path, capsys: 
     assert "not online" in out and "vm.swappiness" in out
     assert agent.main(["apply"]) == 2
     assert sysctl_path(root, "vm.swappiness").read_text().strip() == "10", "half of it is better than none"
+
+
+def test_an_agent_that_nothing_starts_has_drifted(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / WATCH_ENABLED[1:]).unlink()
+    assert agent.main(["verify"]) == 1
+    assert "agent.watch lowlatency-nics.path: is inactive, after boot inactive, wanted active" in capsys.readouterr().out
+    assert agent.main(["verify", "--only", "tunables"]) == 0, "not asked for"
+
+
+def test_a_service_manager_that_does_not_answer_is_2(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuses(host: Host) -> None:
+        raise ProgramFailed("systemctl: no bus")
+
+    monkeypatch.setattr(deployment, "standing", refuses)
+    assert agent.main(["verify"]) == 2
+    assert "systemctl: no bus" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("text", "words"), [(None, "keeps no desired state; run the playbook"), ("{", "not a desired state"),
