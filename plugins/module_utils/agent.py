@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The host agent: ``lowlatency verify|apply|status`` on a host with no controller, on the desired state it keeps.
 
-Exit code 0: right, 1: drifted, 2: could not tell. systemd starts ``apply`` at boot, and for the domains of NICs when one appears. It runs from a zipapp of these very files. It never tries or settles a command
-line; ``trial-expired``, which a timer starts, takes the host back from one that nobody confirmed.
+Exit code 0: right, 1: drifted, 2: could not tell. systemd starts ``apply`` at boot, and for the domains of NICs after an event of one.
+It runs from a zipapp of these very files. It never tries or settles a command line; ``trial-expired``, which a timer starts, takes the
+host back from one that nobody confirmed.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 
 import lab
+from conftest import cpulist
 from expected import FEATURES, NICS
 
 # Under emulation one run takes 10 to 20 s, of which nearly all is Python's; a real host is done in 4 s.
@@ -103,7 +104,7 @@ def is_right(found):
     on_cpus = [line for line in found for nic in NICS if line.split()[0].split("-")[0] == nic and "offload" not in line]
     assert len(on_cpus) == 2 * 9
     assert {f"{nic} {feature}: {word}" for nic in NICS for feature, word in FEATURES.items()} <= found
-    return all({int(cpu) for cpu in line.split()[1].split("-")} <= NICS[line.split()[0].split("-")[0]] for line in on_cpus)
+    return all(cpulist(line.split()[1]) <= NICS[line.split()[0].split("-")[0]] for line in on_cpus)
 
 
 @contextlib.contextmanager

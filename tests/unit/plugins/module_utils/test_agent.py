@@ -233,7 +233,7 @@ def test_two_that_wait_for_a_third_both_get_their_turn(zipapp: Path, root: Path,
     sysctl_path(root, "vm.swappiness").write_text("60\n")
     with locked(Host(str(root))):
         waiting = [subprocess.Popen([sys.executable, "-c", start, str(zipapp), str(root), "apply", "--wait", "60"], cwd=tmp_path,
-                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _each in range(2)]
         time.sleep(1)
         assert [process.poll() for process in waiting] == [None, None]
         assert sysctl_path(root, "vm.swappiness").read_text().strip() == "60"

@@ -180,7 +180,8 @@ def test_domains_are_written_in_the_order_of_the_registry_and_the_agent_last(roo
     kinds = ["irq" if name.startswith("/proc/irq") else "sysctl" if "sys" in name.split("/")[1:3] or name == OWNED_FILE else "agent" for name in writes.done]
     assert kinds == sorted(kinds, key=["irq", "sysctl", "agent"].index)
     assert writes.done.index(OWNED_FILE) == max(index for index, kind in enumerate(kinds) if kind == "sysctl")
-    assert writes.done[-2:] == ["systemctl enable -- lowlatency.service", "systemctl enable -- lowlatency-nics.path"], "units are enabled once their files are there"
+    enabled = ["systemctl enable -- lowlatency.service", "systemctl enable -- lowlatency-nics.path"]
+    assert writes.done[-2:] == enabled, "units are enabled once their files are there"
 
 
 def test_without_a_program_there_is_no_agent_and_what_it_would_set_has_drifted(root: Path) -> None:

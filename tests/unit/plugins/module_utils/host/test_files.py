@@ -215,6 +215,6 @@ def test_patient_processes_take_turns(host: Host, tmp_path: Path) -> None:
                "        count = int(open(sys.argv[3]).read()); time.sleep(0.003); open(sys.argv[3], 'w').write(str(count + 1))\n")
     counted = tmp_path / "counted"
     counted.write_text("0")
-    counting = [subprocess.Popen([sys.executable, "-c", program, str(zipapp), host.root, str(counted)]) for _ in range(5)]
+    counting = [subprocess.Popen([sys.executable, "-c", program, str(zipapp), host.root, str(counted)]) for _each in range(5)]
     assert [process.wait() for process in counting] == [0] * 5
     assert counted.read_text() == "50"
