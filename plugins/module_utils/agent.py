@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The host agent: ``lowlatency verify|apply|status|revert`` on a host with no controller, on the desired state it keeps.
 
-Exit code 0: right, 1: drifted, 2: could not tell. It runs from a zipapp of these very files. It never tries or settles a command
-line; ``trial-expired``, which a timer starts, takes the host back from one that nobody confirmed, and ``revert`` from network settings
-that nobody confirmed.
+Exit code 0: right, 1: drifted, 2: could not tell. systemd starts ``apply`` at boot, and for the domains of NICs after an event of one.
+It runs from a zipapp of these very files. It never tries or settles a command line; ``trial-expired``, which a timer starts, takes the
+host back from one that nobody confirmed, and ``revert`` from network settings that nobody confirmed.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import datetime
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from . import confirmed, runner
-from .host import trial
-from .host.deployment import kept
+from .domains import DOMAINS
+from .host import deployment, trial
 from .host.files import Busy, locked
 from .host.journal import BrokenJournal
 from .host.machine import Host, Unreadable
+from .host.programs import ProgramFailed
 from .model.setting import CHANGED, DRIFTED, ERROR, OK, UNSUPPORTED, Setting, as_dicts
 
 RIGHT, WRONG, UNKNOWN = 0, 1, 2
@@ -40,19 +41,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
                                      epilog="Exit code 0: right, 1: drifted, 2: could not tell.")
     parser.add_argument("command", choices=("verify", "apply", "status", "revert", "trial-expired"))
     parser.add_argument("--json", action="store_true", help="print the settings as JSON")
+    parser.add_argument("--only", type=_domains, default=(), metavar="DOMAIN,...", help=f"these domains only, of {', '.join(DOMAINS)}")
+    parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="how long apply waits for another run that writes on this host")
     options = parser.parse_args(arguments)
     if options.command == "trial-expired":
         return _back_from_trial(Host())
     if options.command == "revert":
         return _reverted(Host())
     try:
-        outcome = _outcome(options.command)
+        outcome = _outcome(options.command, options.only, options.wait)
     except (runner.Refused, Unreadable, BrokenJournal, OSError) as error:
         sys.stderr.write(f"lowlatency: {error}\n")
         return UNKNOWN
     _print(outcome, as_json=options.json, everything=options.command == "status")
     if options.command == "status" and not options.json:
-        sys.stdout.write(confirmed.story(Host()))
+        sys.stdout.write(deployment.watch_in_words(Host()) + confirmed.story(Host()))
     # what is drifted still after "apply" waits for a boot
     return RIGHT if options.command == "apply" and not outcome.errors else exit_code(outcome)
 
@@ -78,10 +81,10 @@ def _reverted(host: Host) -> int:
     """Take network settings back that nobody confirmed, and place the interrupts of what that made anew."""
     with _lock_or_go_on(host):
         failures = confirmed.revert(host, _now())
-        desired = {name: parts for name, parts in kept(host).items() if name in AFTER_REVERT}
     try:
-        failures += [setting.reason for setting in runner.apply_what_can(runner.begin(host, desired)).errors] if desired else []
-    except (runner.Refused, Busy) as error:
+        if any(name in deployment.kept(host) for name in AFTER_REVERT):
+            failures += [setting.reason for setting in runner.apply_kept(host, AFTER_REVERT, CONFIRMING_SECONDS).errors]
+    except (runner.Refused, Unreadable, BrokenJournal, OSError) as error:
         failures.append(str(error))
     for failure in failures:
         sys.stderr.write(f"lowlatency: could not be put back: {failure}\n")
@@ -91,33 +94,43 @@ def _reverted(host: Host) -> int:
 @contextlib.contextmanager
 def _lock_or_go_on(host: Host) -> Iterator[None]:
     """Hold the lock; where a run keeps it for too long, go on without: it may be that run which cut the host off."""
-    for _second in range(CONFIRMING_SECONDS):
-        try:
-            with locked(host):
-                yield
-                return
-        except Busy:
-            time.sleep(1)
-    yield
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(Busy):
+            stack.enter_context(locked(host, CONFIRMING_SECONDS))
+        yield
 
 
 def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
-def _outcome(command: str) -> runner.Outcome:
+def _domains(text: str) -> tuple[str, ...]:
+    """The names of ``--only``; argparse tells of the one it refuses."""
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in DOMAINS:
+            raise argparse.ArgumentTypeError(f"no domain {name!r}; there are: {', '.join(DOMAINS)}")
+    return names
+
+
+def _outcome(command: str, names: Sequence[str], patience: float) -> runner.Outcome:
     host = Host()
     if command == "apply" and os.geteuid() == 0 and confirmed.forget_after_boot(host):
         sys.stderr.write("lowlatency: network settings that nobody confirmed before this boot are no longer wanted\n")
-    desired = kept(host)
-    if not desired:
-        raise runner.Refused("this host keeps no desired state; run the playbook of its host role first")
-    transaction = runner.begin(host, desired)
     if command != "apply":
-        return runner.verify(transaction)
+        outcome = runner.verify(runner.begin_kept(host, names))
+        return outcome if names else replace(outcome, settings=(*outcome.settings, *_standing(host)))
     if os.geteuid() != 0:
         raise runner.Refused("apply needs root")
-    return runner.apply_what_can(transaction)
+    return runner.apply_kept(host, names, patience)
+
+
+def _standing(host: Host) -> tuple[Setting, ...]:
+    """Whether this agent is started at boot and by NICs. It says so, and mends it never: that takes the controller."""
+    try:
+        return deployment.standing(host)
+    except ProgramFailed as error:
+        return (Setting("agent", "all", None, state=ERROR, reason=str(error)),)
 
 
 def _print(outcome: runner.Outcome, *, as_json: bool, everything: bool) -> None:
@@ -126,7 +139,7 @@ def _print(outcome: runner.Outcome, *, as_json: bool, everything: bool) -> None:
     if as_json:
         text = json.dumps(as_dicts(outcome.settings), indent=1)
     else:
-        text = "\n".join([*map(_line, shown), ", ".join(f"{count} {state}" for state, count in counts.items() if count)])
+        text = "\n".join([*map(_line, shown), ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "nothing of this is wanted here"])
     sys.stdout.write(text + "\n")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,6 +46,8 @@ Desired = Mapping[str, Mapping[str, Mapping[str, Any]]]
 # What a transaction may do about the next boot: nothing (the host agent), make what runs the default, or have a boot tried.
 KEEP, SETTLE, TRY = "keep", "settle", "try"
 TRIAL_SECONDS = 600
+# How long a run of the controller waits for the host agent, which writes by itself when a NIC appears.
+PATIENCE = 60
 
 
 class Refused(Exception):
@@ -152,7 +154,9 @@ def _audited(transaction: Transaction, surveys: list[Survey]) -> Outcome:
 
 def apply(transaction: Transaction, when: str = "") -> Outcome:
     """Make the host what is wanted; raises ``Refused``, before anything is written, where that cannot be right."""
-    with locked(transaction.host):
+    with locked(transaction.host, PATIENCE):
+        # whoever held the lock may have changed it since it was read
+        transaction = replace(transaction, kept=deployment.kept(transaction.host))
         surveys = _surveyed(transaction)
         _refuse([survey.problem for survey in surveys if survey.problem])
         _refuse([f"{setting.subject}: {setting.reason}" for survey in surveys for setting in survey.settings
@@ -160,9 +164,21 @@ def apply(transaction: Transaction, when: str = "") -> Outcome:
         return _applied(transaction, surveys, when)
 
 
-def apply_what_can(transaction: Transaction, when: str = "") -> Outcome:
-    """As ``apply``, but what cannot be right is an error beside the rest: at boot, half of it is better than none."""
-    with locked(transaction.host):
+def begin_kept(host: Host, names: Collection[str] = ()) -> Transaction:
+    """A transaction of what the host keeps, or only of the domains of ``names``; raises ``Refused`` where it keeps nothing."""
+    desired = deployment.kept(host)
+    if not desired:
+        raise Refused("this host keeps no desired state; run the playbook of its host role first")
+    return begin(host, {name: parts for name, parts in desired.items() if not names or name in names})
+
+
+def apply_kept(host: Host, names: Collection[str] = (), patience: float = 0, when: str = "") -> Outcome:
+    """Make the host what it keeps by the time no other run writes; raises ``Busy`` after ``patience`` seconds.
+
+    What cannot be right is an error beside the rest: at boot, half of it is better than none.
+    """
+    with locked(host, patience):
+        transaction = begin_kept(host, names)
         return _applied(transaction, [_told(survey) for survey in _surveyed(transaction)], when)
 
 

@@ -111,9 +111,11 @@ class Writes:
         def output_of(*command: str) -> str:
             self._about_to(" ".join(word for word in command if not word.startswith("--root=")))
             root = next(word.partition("=")[2] for word in command if word.startswith("--root="))
-            link = Path(root + deployment.ENABLED)
-            link.parent.mkdir(exist_ok=True)
-            link.symlink_to(deployment.UNIT_FILE)
+            link, unit = ((deployment.WATCH_ENABLED, deployment.WATCH_FILE) if command[-1] == deployment.WATCH
+                          else (deployment.ENABLED, deployment.UNIT_FILE))
+            Path(root + link).parent.mkdir(exist_ok=True)
+            if not os.path.lexists(root + link):
+                Path(root + link).symlink_to(unit)
             return ""
 
         monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # the speed of this machine's disk is not what is tested

@@ -8,12 +8,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 
 from .machine import Host
 
 SUFFIX = ".lowlatency-new"
 LOCK = "/run/lowlatency.lock"
+# How often a run that waits looks whether the lock is free.
+LOOK_AGAIN = 0.5
 
 
 class Busy(OSError):
@@ -21,19 +24,32 @@ class Busy(OSError):
 
 
 @contextlib.contextmanager
-def locked(host: Host) -> Iterator[None]:
-    """Keep every other run from writing on this machine meanwhile; raises ``Busy``. The kernel lets go when we die."""
+def locked(host: Host, patience: float = 0) -> Iterator[None]:
+    """Keep every other run from writing on this machine meanwhile. The kernel lets go when we die.
+
+    Waits ``patience`` seconds for a run that holds it, then raises ``Busy``.
+    """
     path = host.path(LOCK)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(f"another run is writing on this host ({LOCK} is held); wait for it to end") from error
+        _take(descriptor, time.monotonic() + patience)
         yield
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int, deadline: float) -> None:
+    """Have the lock; raises ``Busy``. Asks again and again: the kernel's own waiting knows no time limit."""
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Busy(f"another run is writing on this host ({LOCK} is held); wait for it to end") from error
+        time.sleep(min(left, LOOK_AGAIN))
 
 
 def write_whole(host: Host, name: str, content: bytes, mode: int) -> None:

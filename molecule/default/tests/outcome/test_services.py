@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from conftest import inventory
 
@@ -27,6 +29,12 @@ def test_agent_starts_at_boot(host):
     assert host.file("/usr/local/sbin/lowlatency").mode & 0o111
 
 
+def test_agent_watches_for_nics(host):
+    assert host.check_output("systemctl is-enabled lowlatency-nics.path") == "enabled"
+    assert host.check_output("systemctl is-active lowlatency-nics.path") == "active"
+    assert host.run("systemd-analyze verify lowlatency-nics.path lowlatency-nics.service").rc == 0
+
+
 def test_agent_finds_the_host_right(host):
     verdict = host.run("/usr/local/sbin/lowlatency verify")
     assert verdict.rc == 0, verdict.stdout + verdict.stderr
@@ -46,3 +54,15 @@ def test_agent_notices_drift_and_mends_it(host, nics, feature, sysctl):
     assert feature(nic, "generic-receive-offload") == "off"
     assert sysctl("net.ipv4.tcp_autocorking") == "0"
     assert host.run("/usr/local/sbin/lowlatency verify").rc == 0
+
+
+@pytest.mark.groups("md-gateways")
+def test_agent_sets_nics_again_after_a_mark_as_udev_leaves_it(host, nics, feature):
+    """No udev runs in a container; molecule/vm has the whole way from the kernel's event."""
+    host.check_output("ethtool -K %s gro on", nics[0])
+    host.check_output("touch /run/lowlatency/nics/event")
+    deadline = time.monotonic() + 60
+    while feature(nics[0], "generic-receive-offload") != "off" and time.monotonic() < deadline:
+        time.sleep(1)
+    assert feature(nics[0], "generic-receive-offload") == "off", host.check_output("journalctl --no-pager -u lowlatency-nics.service")
+    assert host.check_output("ls /run/lowlatency/nics") == ""

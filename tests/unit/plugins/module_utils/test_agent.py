@@ -17,8 +17,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils import agent, door, runner
-from ansible_collections.lowlatency.fleet.plugins.module_utils.host.deployment import DESIRED
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host import deployment
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.deployment import DESIRED, WATCH_ENABLED
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.files import locked
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.programs import ProgramFailed
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_host import (
     Writes,
     begun,
@@ -55,7 +58,7 @@ def test_right_is_0_and_nothing_is_written(root: Path, capsys: pytest.CaptureFix
     before = tree(root)
     assert agent.main(["verify"]) == 0
     assert tree(root) == before
-    assert capsys.readouterr().out == "12 ok, 1 unsupported\n"
+    assert capsys.readouterr().out == "14 ok, 1 unsupported\n"
 
 
 def test_drifted_is_1_and_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,6 +107,22 @@ def test_what_could_not_be_told_is_2_and_the_rest_is_judged(root: Path, capsys: 
     assert sysctl_path(root, "vm.swappiness").read_text().strip() == "10", "half of it is better than none"
 
 
+def test_an_agent_that_nothing_starts_has_drifted(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / WATCH_ENABLED[1:]).unlink()
+    assert agent.main(["verify"]) == 1
+    assert "agent.watch lowlatency-nics.path: is inactive, after boot inactive, wanted active" in capsys.readouterr().out
+    assert agent.main(["verify", "--only", "tunables"]) == 0, "not asked for"
+
+
+def test_a_service_manager_that_does_not_answer_is_2(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuses(host: Host) -> None:
+        raise ProgramFailed("systemctl: no bus")
+
+    monkeypatch.setattr(deployment, "standing", refuses)
+    assert agent.main(["verify"]) == 2
+    assert "systemctl: no bus" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("text", "words"), [(None, "keeps no desired state; run the playbook"), ("{", "not a desired state"),
                                              ('{"desired": {}}', "keeps no desired state")])
 def test_no_desired_state_is_2_and_says_what_to_do(root: Path, capsys: pytest.CaptureFixture[str], text: str | None, words: str) -> None:
@@ -112,6 +131,34 @@ def test_no_desired_state_is_2_and_says_what_to_do(root: Path, capsys: pytest.Ca
     assert agent.main(["verify"]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("lowlatency: ") and words in captured.err and captured.out == ""
+
+
+def test_a_part_of_the_domains_is_judged_and_applied(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sysctl_path(root, "vm.swappiness").write_text("60\n")
+    (root / "proc/irq/9/smp_affinity_list").write_text("7\n")
+    assert [agent.main(["verify", "--only", "ethtool"]), agent.main(["verify", "--only", "tunables"])] == [0, 1]
+    capsys.readouterr()
+    assert agent.main(["apply", "--only", "ethtool,irq_affinity"]) == 0
+    out = capsys.readouterr().out
+    assert "acpi" in out and "1 changed" in out and "swappiness" not in out
+    assert sysctl_path(root, "vm.swappiness").read_text().strip() == "60"
+    assert (root / "proc/irq/9/smp_affinity_list").read_text().strip() == "0-1,4-5"
+
+
+@pytest.mark.parametrize("names", ["ethtol", "ethtool,", ""])
+def test_a_domain_that_there_is_not_is_2_and_those_that_there_are_are_named(root: Path, capsys: pytest.CaptureFixture[str], names: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        agent.main(["apply", "--only", names])
+    assert ended.value.code == 2
+    assert "no domain" in capsys.readouterr().err
+
+
+def test_a_run_that_does_not_end_is_2(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with locked(Host(str(root))):
+        for arguments in (["apply"], ["apply", "--wait", "0.6"]):
+            assert agent.main(arguments) == 2
+            assert "another run is writing on this host" in capsys.readouterr().err
+        assert agent.main(["verify"]) == 0, "who only reads waits for nobody"
 
 
 # --- the zipapp -------------------------------------------------------------------------------------------------------
@@ -177,6 +224,22 @@ def test_it_judges_a_machine_alone(zipapp: Path, root: Path, tmp_path: Path, ver
     assert code("verify") == 0
     sysctl_path(root, "vm.swappiness").write_text("60\n")
     assert [code("verify"), code("apply"), code("verify")] == [1, 0, 0]
+
+
+def test_two_that_wait_for_a_third_both_get_their_turn(zipapp: Path, root: Path, tmp_path: Path) -> None:
+    """As at boot: the run of the boot, one for a NIC, and a controller that came first."""
+    start = ("import sys; sys.path.insert(0, sys.argv[1]); from lowlatency import agent; from lowlatency.host.machine import Host;"
+             "agent.Host = lambda: Host(sys.argv[2]); agent.os.geteuid = lambda: 0; sys.exit(agent.main(sys.argv[3:]))")
+    sysctl_path(root, "vm.swappiness").write_text("60\n")
+    with locked(Host(str(root))):
+        waiting = [subprocess.Popen([sys.executable, "-c", start, str(zipapp), str(root), "apply", "--wait", "60"], cwd=tmp_path,
+                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _each in range(2)]
+        time.sleep(1)
+        assert [process.poll() for process in waiting] == [None, None]
+        assert sysctl_path(root, "vm.swappiness").read_text().strip() == "60"
+    said = [process.communicate(timeout=60)[0] for process in waiting]
+    assert [process.returncode for process in waiting] == [0, 0], said
+    assert sorted("1 changed" in text for text in said) == [False, True], said
 
 
 def test_its_first_line_is_an_interpreter(zipapp: Path) -> None:

@@ -80,7 +80,8 @@ def test_an_error_fails_the_module_with_the_settings(root: Path, writes: Writes)
     assert {setting["state"] for setting in result["settings"]} >= {"changed", "error"}
 
 
-def test_a_broken_journal_and_a_busy_host_are_messages(root: Path) -> None:
+def test_a_broken_journal_and_a_busy_host_are_messages(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door.runner, "PATIENCE", 0)
     (root / "var/lib/lowlatency").mkdir()
     (root / "var/lib/lowlatency/journal.jsonl").write_text("broken\n")
     assert "journal.jsonl line 1" in run()["msg"]

@@ -10,6 +10,8 @@ import copy
 import errno
 import json
 import os
+import threading
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
@@ -66,6 +68,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def writes(monkeypatch: pytest.MonkeyPatch) -> Writes:
+    monkeypatch.setattr(runner, "PATIENCE", 0)
     return Writes(monkeypatch)
 
 
@@ -177,7 +180,8 @@ def test_domains_are_written_in_the_order_of_the_registry_and_the_agent_last(roo
     kinds = ["irq" if name.startswith("/proc/irq") else "sysctl" if "sys" in name.split("/")[1:3] or name == OWNED_FILE else "agent" for name in writes.done]
     assert kinds == sorted(kinds, key=["irq", "sysctl", "agent"].index)
     assert writes.done.index(OWNED_FILE) == max(index for index, kind in enumerate(kinds) if kind == "sysctl")
-    assert writes.done[-1] == "systemctl enable -- lowlatency.service", "the unit is enabled once its files are there"
+    enabled = ["systemctl enable -- lowlatency.service", "systemctl enable -- lowlatency-nics.path"]
+    assert writes.done[-2:] == enabled, "units are enabled once their files are there"
 
 
 def test_without_a_program_there_is_no_agent_and_what_it_would_set_has_drifted(root: Path) -> None:
@@ -384,6 +388,57 @@ def test_a_concurrent_run_is_refused(root: Path, writes: Writes) -> None:
         assert runner.audit(begun(root)).changed, "an audit waits for nobody"
     assert writes.done == [] and set(tree(root)) - set(before) == {LOCK[1:]}
     assert runner.apply(begun(root)).changed, "the lock is gone with its holder"
+
+
+def lay_down(root: Path, documents: Any) -> None:
+    """What a host keeps, as another run would write it."""
+    (root / DESIRED[1:]).parent.mkdir(exist_ok=True)
+    (root / DESIRED[1:]).write_bytes(deployment.desired_text(documents))
+
+
+def while_another_run_writes(root: Path, documents: Any) -> threading.Thread:
+    """Another run, which holds the lock for a moment and leaves the host with ``documents`` to keep."""
+    held = threading.Event()
+
+    def run() -> None:
+        with locked(Host(str(root))):
+            held.set()
+            time.sleep(0.7)
+            lay_down(root, documents)
+
+    other = threading.Thread(target=run)
+    other.start()
+    assert held.wait(30)
+    return other
+
+
+def test_the_agent_waits_and_applies_what_is_kept_by_then(root: Path) -> None:
+    lay_down(root, asked(tcp_sack=0))
+    other = while_another_run_writes(root, asked(tcp_sack=1))
+    with pytest.raises(Busy):
+        runner.apply_kept(Host(str(root)))
+    assert runner.apply_kept(Host(str(root)), patience=30).changed
+    other.join()
+    assert sysctl_path(root, "net.ipv4.tcp_sack").read_text().strip() == "1"
+
+
+def test_a_run_that_waits_loses_nothing_of_what_the_other_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "PATIENCE", 30)
+    mine = begun(root, {"tunables": {"kernel_tunables": KERNEL_PART}})
+    other = while_another_run_writes(root, asked(tcp_sack=1))
+    assert runner.apply(mine).errors == []
+    other.join()
+    kept = json.loads((root / DESIRED[1:]).read_text())["desired"]["tunables"]
+    assert kept == {"kernel_tunables": KERNEL_PART, **asked(tcp_sack=1)["tunables"]}
+    assert sysctl_path(root, "vm.swappiness").read_text().strip() == "10"
+
+
+def test_only_the_domains_that_are_named_are_applied(root: Path, writes: Writes) -> None:
+    lay_down(root, WANTED)
+    outcome = runner.apply_kept(Host(str(root)), ("ethtool", "irq_affinity"))
+    assert outcome.changed and {setting.control.partition(".")[0] for setting in outcome.settings} == {"irq"}
+    assert all(name.startswith("/proc/irq/") for name in writes.done) and writes.done
+    assert runner.apply_kept(Host(str(root)), ("ethtool",)) == runner.Outcome((), changed=False), "this host has no such wish"
 
 
 def test_a_desired_state_that_is_none_is_named(root: Path) -> None:
@@ -606,7 +661,8 @@ def test_verify_judges_the_rest_where_audit_refuses(root: Path) -> None:
 
 def test_at_boot_half_of_it_is_better_than_none(root: Path) -> None:
     documents = {**WANTED, "irq_affinity": {"irq_affinity": {**IRQ_PART, "isolated": "6-9"}}}
-    outcome = runner.apply_what_can(begun(root, documents, program=None))
+    lay_down(root, documents)
+    outcome = runner.apply_kept(Host(str(root)))
     assert [(setting.control, setting.name) for setting in outcome.errors] == [("irq_affinity", "all")]
     assert sysctl_path(root, "net.ipv4.tcp_sack").read_text().strip() == "1"
 

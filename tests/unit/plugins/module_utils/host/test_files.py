@@ -9,10 +9,13 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lowlatency.fleet.plugins.module_utils import door
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.files import (
     LOCK,
     SUFFIX,
@@ -176,3 +179,42 @@ def test_a_holder_that_dies_lets_go(host: Host) -> None:
         holder.wait()
         with locked(host):
             pass
+
+
+HOLD = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX); print('held', flush=True); sys.stdin.readline()"
+
+
+def test_who_is_patient_has_the_lock_when_the_other_process_is_done(host: Host) -> None:
+    lies(host, LOCK).parent.mkdir()
+    with subprocess.Popen([sys.executable, "-c", HOLD, host.path(LOCK)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin is not None and holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        threading.Timer(1.2, holder.stdin.close).start()
+        begin = time.monotonic()
+        with locked(host, 60):
+            assert holder.wait() == 0, "the other had not ended"
+            assert 1 < time.monotonic() - begin < 30
+        with locked(host):
+            pass
+
+
+def test_patience_ends(host: Host) -> None:
+    begin = time.monotonic()
+    with locked(host), pytest.raises(Busy, match=LOCK), locked(host, 0.7):
+        pytest.fail("two runs at once")
+    assert 0.7 <= time.monotonic() - begin < 30
+
+
+def test_patient_processes_take_turns(host: Host, tmp_path: Path) -> None:
+    """Each counts on by reading and writing one file: without the lock, or with a lock that two have, counts are lost."""
+    zipapp = tmp_path / "lowlatency"
+    zipapp.write_bytes(door.program())
+    program = ("import sys, time; sys.path.insert(0, sys.argv[1]); from lowlatency.host import files; from lowlatency.host.machine import Host\n"
+               "files.LOOK_AGAIN = 0.01\n"
+               "for _ in range(10):\n"
+               "    with files.locked(Host(sys.argv[2]), 120):\n"
+               "        count = int(open(sys.argv[3]).read()); time.sleep(0.003); open(sys.argv[3], 'w').write(str(count + 1))\n")
+    counted = tmp_path / "counted"
+    counted.write_text("0")
+    counting = [subprocess.Popen([sys.executable, "-c", program, str(zipapp), host.root, str(counted)]) for _each in range(5)]
+    assert [process.wait() for process in counting] == [0] * 5
+    assert counted.read_text() == "50"

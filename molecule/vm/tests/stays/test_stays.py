@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an event of a NIC undoes, the host sets again by itself: the driver is loaded again, channels change, an interface is renamed.
+
+Each event is made while the test holds the agent's lock, so that what it undid can be seen; then the lock is let go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import lab
+from conftest import cpulist
+from expected import FEATURES, NICS
+
+# Under emulation one run takes 10 to 20 s, of which nearly all is Python's; a real host is done in 4 s.
+PATIENCE = 120
+SETTINGS = r"""
+for nic in enp65s0 enp129s0; do
+    [ -e /sys/class/net/$nic ] || continue
+    for irq in $(ls /sys/class/net/$nic/device/msi_irqs); do
+        for action in /proc/irq/$irq/*/; do [ ! -d "$action" ] || echo "$(basename $action) $(cat /proc/irq/$irq/smp_affinity_list)"; done
+    done
+    ethtool -k $nic | grep -E '^(generic-receive-offload|tcp-segmentation-offload):' | sed "s/^/$nic /"
+done
+"""
+WATCH = "systemctl is-active lowlatency-nics.path"
+# A vector is in use, and has a name, when the network manager has brought the interface up.
+LOADED_AGAIN = r"""
+rmmod igb
+modprobe igb
+for second in $(seq 60); do
+    grep -qx up /sys/class/net/enp65s0/operstate && grep -qx up /sys/class/net/enp129s0/operstate && break
+    sleep 1
+done 2>/dev/null
+"""
+# More channels once the agent has cleared the marks and waits for its lock: that is a run too late for them.
+FEWER_AND_MORE = r"""
+ethtool -L enp65s0 combined 2
+for second in $(seq 90); do
+    [ "$(systemctl is-active lowlatency-nics.service)" = activating ] && [ -z "$(ls /run/lowlatency/nics)" ] && break
+    sleep 1
+done
+[ -z "$(ls /run/lowlatency/nics)" ]
+ethtool -L enp65s0 combined {count}
+"""
+# udev keeps the name it gave as an alternative one, so that goes before the interface can have it back.
+RENAMED_AND_BACK = r"""
+ip link set enp129s0 down
+ip link set enp129s0 name data9
+udevadm settle
+ethtool -K data9 gro on
+for irq in $(ls /sys/class/net/data9/device/msi_irqs); do echo 0 > /proc/irq/$irq/smp_affinity_list; done
+ip link property del dev data9 altname enp129s0
+ip link set data9 name enp129s0
+ip link set enp129s0 up
+"""
+DOWN_AND_UP = r"""
+exec 2>&1
+queue=/sys/class/net/enp65s0/queues/tx-1/xps_cpus
+old=$(cat $queue)
+echo 02 > $queue
+udevadm monitor --kernel >/run/monitor & sleep 2
+ip link set enp65s0 down; sleep 1; ip link set enp65s0 up; sleep 3
+echo "XPS $(cat $queue)"
+ip link add test0 type dummy; ip link del test0; sleep 2
+kill $!; wait
+echo $old > $queue
+cat /run/monitor
+"""
+
+
+def settings(name):
+    """Where each interrupt of the NICs may go, and their features: a set of lines."""
+    return set(lab.run(name, SETTINGS).splitlines())
+
+
+def undone_by(name, script):
+    """The settings as an event leaves them, before the agent has had a chance."""
+    shown = lab.run(name, f"exec 9>/run/lowlatency.lock; flock 9\n{script}\nudevadm settle\necho BEFORE THE AGENT\n{SETTINGS}", seconds=PATIENCE)
+    return set(shown.split("BEFORE THE AGENT\n")[1].splitlines())
+
+
+def wait_until(name, condition, what):
+    try:
+        lab.wait(condition, PATIENCE, what)
+    except TimeoutError as error:
+        journal = lab.run(name, "journalctl --no-pager -n 60 -u lowlatency-nics.service; ls -l /run/lowlatency/nics")
+        raise AssertionError(f"{error}; now: {sorted(settings(name))}\n{journal}") from error
+
+
+def idle(name):
+    """Whether no event waits and no run is going on."""
+    shown = lab.run(name, "systemctl show --property=ActiveState --value lowlatency-nics.service; ls /run/lowlatency/nics")
+    return shown.split() in (["inactive"], ["failed"])
+
+
+def starts(name):
+    """How often systemd has started the service in this boot."""
+    return lab.run(name, "journalctl -b --no-pager -o cat -u lowlatency-nics.service").count("Starting ")
+
+
+def is_right(found):
+    """By what is written down by hand: every vector on CPUs for it, every feature as the profile says."""
+    on_cpus = [line for line in found for nic in NICS if line.split()[0].split("-")[0] == nic and "offload" not in line]
+    assert len(on_cpus) == 2 * 9
+    assert {f"{nic} {feature}: {word}" for nic in NICS for feature, word in FEATURES.items()} <= found
+    return all(cpulist(line.split()[1]) <= NICS[line.split()[0].split("-")[0]] for line in on_cpus)
+
+
+@contextlib.contextmanager
+def left_as_it_was(name):
+    """The settings of a host that has nothing to do, which the test must bring back."""
+    wait_until(name, lambda: idle(name), "the agent is idle")
+    before = settings(name)
+    assert is_right(before)
+    yield before
+    assert settings(name) == before
+    assert lab.run(name, WATCH).strip() == "active"
+
+
+def test_watch_is_enabled_and_active(host):
+    assert host.check_output("systemctl is-enabled lowlatency-nics.path") == "enabled"
+    assert host.check_output(WATCH) == "active"
+    units = "lowlatency.service lowlatency-nics.service lowlatency-nics.path"
+    assert host.run(f"systemd-analyze verify {units}").rc == 0
+    assert "NeedDaemonReload=yes" not in host.check_output(f"systemctl show --property=NeedDaemonReload {units}")
+
+
+def test_driver_that_is_loaded_again_has_all_settings_again():
+    name = "lab-a"
+    with left_as_it_was(name) as before:
+        undone = undone_by(name, LOADED_AGAIN)
+        assert {f"{nic} generic-receive-offload: on" for nic in NICS} <= undone, "a NIC that is new has the driver's own settings"
+        assert len(undone - before) > 2 * 9
+        wait_until(name, lambda: settings(name) == before, "features and interrupts of both NICs are back")
+        wait_until(name, lambda: idle(name), "the agent is idle again")
+    assert lab.run(name, "systemctl show --property=Result --value lowlatency-nics.service").strip() == "success"
+    assert {f"10.64.{number}.1/24" for number in range(len(NICS))} <= set(lab.run(name, "ip -4 address").split())
+
+
+def test_channels_that_come_and_go_have_their_interrupts_again():
+    """Fewer are an event as more are; and more of them while the agent runs are not missed."""
+    name = "lab-a"
+    count = int(lab.run(name, "ethtool -l enp65s0 | awk '/^Combined:/ { n = $2 } END { print n }'"))
+    with left_as_it_was(name) as before:
+        once = starts(name)
+        undone = undone_by(name, FEWER_AND_MORE.format(count=count))
+        assert len({line for line in undone - before if line.startswith("enp65s0-TxRx-")}) == count, "the vectors are new"
+        wait_until(name, lambda: settings(name) == before, "interrupts are back")
+        wait_until(name, lambda: idle(name), "the agent is idle again")
+        assert starts(name) == once + 2, "one run for what came before it, one for what came while it ran"
+
+
+def test_interface_that_is_renamed_has_its_settings_again():
+    name = "lab-b"
+    with left_as_it_was(name) as before:
+        undone = undone_by(name, RENAMED_AND_BACK)
+        assert {"enp129s0 generic-receive-offload: on", "enp129s0-TxRx-3 0"} <= undone
+        wait_until(name, lambda: settings(name) == before, "features and interrupts are back")
+
+
+def test_link_that_goes_down_and_up_tells_nobody_and_loses_nothing():
+    """The agent is not told (docs/decisions/0011-nic-events.md), so with this driver nothing may depend on it."""
+    name = "lab-b"
+    with left_as_it_was(name):
+        shown = lab.run(name, DOWN_AND_UP).splitlines()
+        assert [line for line in shown if "/devices/virtual/net/test0" in line], "the monitor saw nothing at all"
+        assert [line for line in shown if "enp65s0" in line] == []
+        assert "XPS 02" in shown
+
+
+def test_host_is_healthy(host, node):
+    wait_until(node, lambda: idle(node), "the agent is idle")
+    assert host.check_output("systemctl is-system-running") == "running"
