@@ -175,7 +175,11 @@ def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outc
     refusals: dict[tuple[str, str], Exception] = {}
     for survey in surveys:
         # what an earlier domain did (a stopped irqbalance, a NIC that was reset) shows only now
-        fresh = _told(_surveyed_domain(transaction, survey.domain))
+        fresh = _surveyed_domain(transaction, survey.domain)
+        # what an earlier domain took away (the interrupt of a queue that is no more) is not missed
+        gone = set() if fresh.problem else {setting.key for setting in survey.settings} - {setting.key for setting in fresh.settings}
+        before = tuple(setting for setting in before if setting.key not in gone)
+        fresh = _told(fresh)
         journal.remember(host, [(survey.domain.name, setting) for setting in _at_risk(fresh)], (), when)
         _write(host, fresh, refusals)
         if survey.domain.resets and _to_write(fresh):
