@@ -175,6 +175,13 @@ def test_one_nic_by_two_names_is_an_error_of_both() -> None:
     assert [setting.name for setting in plan(state, spec).settings if setting.state != ERROR] == ["eth1.gro"]
 
 
+def test_one_nic_named_twice_is_an_error_of_both() -> None:
+    state = EthtoolState((NicState("eth0", features={"rx-gro": ON}), NicState("eth0", features={"rx-gro": ON})))
+    spec = {"nics": [{"interface": "eth0"}, {"interface": "eth0"}], "features": {"gro": "off"}}
+    assert [(setting.key, setting.state, setting.reason) for setting in plan(state, spec).settings] == [
+        (("nic", "eth0"), ERROR, "is the same NIC as eth0 (eth0); leave one of the two entries out")] * 2
+
+
 def test_a_nic_without_a_name_is_refused() -> None:
     assert "give interface, pci or mac" in problems({"nics": [{"features": {}}]})[0]
 
