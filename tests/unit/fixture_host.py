@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils import runner
-from ansible_collections.lowlatency.fleet.plugins.module_utils.host import deployment, files, hugepages, irq, nic_queues, tunables
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host import (
+    deployment,
+    files,
+    hugepages,
+    irq,
+    nic_queues,
+    tunables,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import FixtureMachine, two_sockets
 

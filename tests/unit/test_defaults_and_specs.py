@@ -16,7 +16,14 @@ import yaml
 from ansible_collections.lowlatency.fleet.plugins.action import preflight as preflight_action
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model import cmdline, irq, nic, nic_parameters, tunables, units
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
+    cmdline,
+    irq,
+    nic,
+    nic_parameters,
+    tunables,
+    units,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.host_plan import NIC_KEYS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.partition import Intent
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import ERROR, Setting

@@ -264,7 +264,7 @@ def test_the_interface_a_setting_is_of_may_have_dots(interface: str) -> None:
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.ENOTTY])
 def test_what_a_driver_has_not_is_unsupported_when_it_is_written(driver: Driver, family: Family, code: int) -> None:
     family.refuses["rx-usecs"] = code
-    with pytest.raises(Unsupported, match="driver igb refuses it: .*the driver's own words"):
+    with pytest.raises(Unsupported, match=r"driver igb refuses it: .*the driver's own words"):
         write("net.coalesce.rx_usecs", "rx-usecs", "0")
 
 

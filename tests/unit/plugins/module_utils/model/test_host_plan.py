@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,5 +97,5 @@ def test_a_management_nic_is_not_tuned_unless_its_entry_says_so(topology: Topolo
 
 
 def test_one_nic_by_two_names_is_refused_before_anything(topology: Topology) -> None:
-    with pytest.raises(SpecError, match="NIC 0000:01:00.0: 0000:01:00.0 is named twice; leave one of the two entries out"):
+    with pytest.raises(SpecError, match=r"NIC 0000:01:00\.0: 0000:01:00\.0 is named twice; leave one of the two entries out"):
         planned(topology, {"interface": "eth0"}, {"pci": "0000:01:00.0"})
