@@ -231,7 +231,8 @@ def _verdicts(host: Host, before: tuple[Setting, ...], surveys: list[Survey], re
         for setting in _with_files(host, _told(survey)):
             earlier = known.pop(setting.key, None)
             waits = setting.state == DRIFTED and (survey.domain.boot is not None or setting.needs_reboot)
-            yield replace(setting, reason=setting.reason or "waits for a boot") if waits and not setting.finding else _verdict(earlier, setting, refusals.get(setting.key))
+            yield (replace(setting, reason=setting.reason or "waits for a boot") if waits and not setting.finding
+                   else _verdict(earlier, setting, refusals.get(setting.key)))
     for setting in known.values():
         if setting.finding:
             continue

@@ -145,7 +145,7 @@ def test_every_module_documents_the_same_contract(name: str) -> None:
         settings["control"].pop("sample", None)
     assert returned[0] == returned[1]
     assert set(returned[0]["settings"]["contains"]) == {"control", "name", "current", "persisted", "desired", "state", "reason", "needs_reboot",
-                                                  "finding"}
+                                                        "finding"}
 
 
 @pytest.mark.parametrize("name", [name for name in sorted(SPECS) if name not in ("preflight", "apply")])

@@ -111,8 +111,9 @@ def test_with_the_variable_the_task_joins_as_its_role(runs: Runs, name: str, var
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"coalesce": {"rx_usecs": 0}}, "write rx-usecs"), ({"coalesce": {"rx-usecs": 0, "rx-frames": 0}}, "R13"), ({"channels": {"combined": 0}}, "give 1 at least"),
-     ({"rings": {"rx": "big"}}, "not a number"), ({"required": ["rx-usecs"]}, "group.parameter"), ({"rss": {"equal": 0}}, "rss: equal 0"),
+    [({"coalesce": {"rx_usecs": 0}}, "write rx-usecs"), ({"coalesce": {"rx-usecs": 0, "rx-frames": 0}}, "R13"),
+     ({"channels": {"combined": 0}}, "give 1 at least"), ({"rings": {"rx": "big"}}, "not a number"),
+     ({"required": ["rx-usecs"]}, "group.parameter"), ({"rss": {"equal": 0}}, "rss: equal 0"),
      ({"rings": "max"}, "rings"), ({"only_these_rules": True}, "only_these_rules")],
 )
 def test_what_is_wrong_of_all_nics_stops_the_host(runs: Runs, arguments: dict[str, Any], words: str) -> None:
@@ -125,7 +126,8 @@ def test_what_is_wrong_of_all_nics_stops_the_host(runs: Runs, arguments: dict[st
 def test_what_is_wrong_with_one_nic_joins_and_becomes_an_error_of_it_alone(runs: Runs) -> None:
     """The plan tells it on the host, so that the other NICs are finished."""
     transaction.begin("h")
-    act(ethtool, runs, {"nics": [{"interface": "eth0", "coalesce": {"rx_usecs": 0}}, {"interface": "eth1"}]}, role="x.y.nic_tuning", lowlatency_transaction=True)
+    nics = [{"interface": "eth0", "coalesce": {"rx_usecs": 0}}, {"interface": "eth1"}]
+    act(ethtool, runs, {"nics": nics}, role="x.y.nic_tuning", lowlatency_transaction=True)
     spec = transaction.take("h")["ethtool"]["nic_tuning"]
     assert DOMAINS["ethtool"].problems(spec) == []
     assert [nic["coalesce"] for nic in spec["nics"]] == [{"rx_usecs": 0}, {}]

@@ -50,7 +50,8 @@ for key, batch in itertools.groupby([setting for setting in before if setting.li
 for queue, cpus in asked["xps"].items():
     write_queue(host, "veth0", queue, "xps_cpus", cpus)
 xps = [[sorted(cpus) for _queue, cpus in sorted(_xps(host, {"interface": name})[1].items())] for name in ("veth0", "lo")]
-print(json.dumps({"before": as_dicts(before), "after": as_dicts(settings()[1]), "refused": refused, "xps": xps, "drivers": [nic.driver for nic in state.nics]}))
+print(json.dumps({"before": as_dicts(before), "after": as_dicts(settings()[1]), "refused": refused, "xps": xps,
+                  "drivers": [nic.driver for nic in state.nics]}))
 """
 
 
@@ -139,12 +140,12 @@ def test_channels_and_features_as_ethtool_shows_them(space: Namespace) -> None:
 def test_what_a_veth_has_not_is_unsupported(space: Namespace) -> None:
     result = space.tuned(
         {"interface": "veth0", "rules": [{"flow-type": "udp4", "dst-port": 1, "action": 0}]},
-        rings={"rx": "max"}, coalesce={"rx-usecs": 0}, pause={"rx": "off"}, eee={"enabled": "off"}, private_flags={"x": "on"}, rss={"equal": 2, "hash": {"udp4": "sd"}},
-        features={"lro": "on", "rx-gro-hw": "on", "tso": "on"})
+        rings={"rx": "max"}, coalesce={"rx-usecs": 0}, pause={"rx": "off"}, eee={"enabled": "off"}, private_flags={"x": "on"},
+        rss={"equal": 2, "hash": {"udp4": "sd"}}, features={"lro": "on", "rx-gro-hw": "on", "tso": "on"})
     assert result["refused"] == {} and result["before"] == result["after"]
     assert states(result["before"]) == {**dict.fromkeys(
-        ("veth0.rx", "veth0.rx-usecs", "veth0.enabled", "veth0.x", "veth0.indirection", "veth0.hash-udp4", "veth0.udp4 dst-port 1", "veth0.lro", "veth0.rx-gro-hw"),
-        "unsupported"), "veth0.tso": "ok"}
+        ("veth0.rx", "veth0.rx-usecs", "veth0.enabled", "veth0.x", "veth0.indirection", "veth0.hash-udp4", "veth0.udp4 dst-port 1", "veth0.lro",
+         "veth0.rx-gro-hw"), "unsupported"), "veth0.tso": "ok"}
     assert "driver veth has no coalesce to set" in next(setting["reason"] for setting in result["before"] if setting["name"] == "veth0.rx-usecs")
 
 

@@ -40,20 +40,20 @@ def rule(**words: Any) -> Rule:
 
 TCP4 = (  # struct ethtool_tcpip4_spec: ip4src, ip4dst, psrc, pdst, tos
     rule(flow_type="tcp4", src_ip="10.1.2.0/24", dst_ip="192.168.0.9", src_port=80, dst_port=26400, tos=16, action=3),
-    spec(0x01, bytes.fromhex("0a010200" "c0a80009" "0050" "6720" "10"), bytes.fromhex("ffffff00" "ffffffff" "ffff" "ffff" "ff"), cookie=3, location=7))
+    spec(0x01, bytes.fromhex("0a010200 c0a80009 0050 6720 10"), bytes.fromhex("ffffff00 ffffffff ffff ffff ff"), cookie=3, location=7))
 UDP6 = (  # struct ethtool_tcpip6_spec: ip6src[4], ip6dst[4], psrc, pdst, tclass
     rule(flow_type="udp6", dst_ip="ff0e::1", dst_port=26400, action=-1),
-    spec(0x06, bytes(16) + bytes.fromhex("ff0e0000000000000000000000000001") + bytes.fromhex("0000" "6720"),
-         bytes(16) + b"\xff" * 16 + bytes.fromhex("0000" "ffff"), cookie=0xFFFFFFFFFFFFFFFF, location=7))
+    spec(0x06, bytes(16) + bytes.fromhex("ff0e0000000000000000000000000001") + bytes.fromhex("0000 6720"),
+         bytes(16) + b"\xff" * 16 + bytes.fromhex("0000 ffff"), cookie=0xFFFFFFFFFFFFFFFF, location=7))
 IP4 = (  # struct ethtool_usrip4_spec: ip4src, ip4dst, l4_4_bytes, tos, ip_ver (ETH_RX_NFC_IP4), proto
     rule(flow_type="ip4", dst_ip="233.54.12.1", l4proto=17, action=0),
-    spec(0x0D, bytes.fromhex("00000000" "e9360c01" "00000000" "00" "01" "11"), bytes.fromhex("00000000" "ffffffff" "00000000" "00" "00" "ff"), location=7))
+    spec(0x0D, bytes.fromhex("00000000 e9360c01 00000000 00 01 11"), bytes.fromhex("00000000 ffffffff 00000000 00 00 ff"), location=7))
 IP6 = (  # struct ethtool_usrip6_spec: ip6src[4], ip6dst[4], l4_4_bytes, tclass, l4_proto
     rule(flow_type="ip6", src_ip="2001:db8::/32", tos=184, l4proto=6, action=1),
-    spec(0x0E, bytes.fromhex("20010db8") + bytes(32) + bytes.fromhex("b8" "06"), bytes.fromhex("ffffffff") + bytes(32) + b"\xff\xff", cookie=1, location=7))
+    spec(0x0E, bytes.fromhex("20010db8") + bytes(32) + bytes.fromhex("b8 06"), bytes.fromhex("ffffffff") + bytes(32) + b"\xff\xff", cookie=1, location=7))
 ETHER = (  # struct ethhdr: h_dest, h_source, h_proto
     rule(flow_type="ether", src="02:00:00:00:00:0A", dst="01:00:5e:36:0c:01", proto="0x88f7", action=2),
-    spec(0x12, bytes.fromhex("01005e360c01" "02000000000a" "88f7"), b"\xff" * 14, cookie=2, location=7))
+    spec(0x12, bytes.fromhex("01005e360c01 02000000000a 88f7"), b"\xff" * 14, cookie=2, location=7))
 VLAN = (  # struct ethtool_flow_ext: padding, h_dest, vlan_etype, vlan_tci, data
     rule(flow_type="tcp4", dst_port=80, vlan=101, action=5),
     spec(FLOW_EXT | 0x01, bytes(10) + bytes.fromhex("0050"), bytes(10) + b"\xff\xff", value_ext=bytes(10) + b"\x00\x65", mask_ext=bytes(10) + b"\xff\xff",

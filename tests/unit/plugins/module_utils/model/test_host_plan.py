@@ -91,7 +91,10 @@ def test_a_key_that_nobody_knows_is_refused_with_those_there_are(topology: Topol
         planned(topology, {"interface": "eth0", "coalesc": {"rx-usecs": 0}})
 
 
-@pytest.mark.parametrize(("entry", "tuned"), [({"carries": "management"}, []), ({"carries": "management", "management": True}, ["eth0"]), ({"carries": "x"}, ["eth0"])])
+@pytest.mark.parametrize(
+    ("entry", "tuned"),
+    [({"carries": "management"}, []), ({"carries": "management", "management": True}, ["eth0"]), ({"carries": "x"}, ["eth0"])],
+)
 def test_a_management_nic_is_not_tuned_unless_its_entry_says_so(topology: Topology, entry: dict[str, Any], tuned: list[str]) -> None:
     assert [nic["interface"] for nic in planned(topology, {"interface": "eth0", **entry})["nics"]] == tuned
 

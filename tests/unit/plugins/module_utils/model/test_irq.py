@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.cpuset import parse_cpulist
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.cpuset import format_cpulist, parse_cpulist
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.irq import (
     DEFAULT,
     NIC,
@@ -308,7 +308,7 @@ def test_every_isolated_cpu_is_in_exactly_one_queue_and_every_queue_has_the_cpu_
     irqs = queues(count)[1:]
     online = frozenset(range(201))
     state = IrqState(tuple(irqs), (tuple(irq.number for irq in irqs),), online, online, xps=(("eth1", dict.fromkeys(range(count), cpus())),))
-    spec = {"isolated": ",".join(map(str, sorted(isolated))), "housekeeping": "0-63", "nics": [{"interface": "eth1", "cpus": ",".join(map(str, sorted(chosen)))}]}
+    spec = {"isolated": format_cpulist(isolated), "housekeeping": "0-63", "nics": [{"interface": "eth1", "cpus": format_cpulist(chosen)}]}
     found = {setting.name: parse_cpulist(setting.desired or "") for setting in plan(state, spec).settings if setting.control in ("net.rps_xps", NIC)}
     masks = [found[f"eth1.tx-{queue}.xps_cpus"] for queue in range(count)]
     assert all(found[f"eth1-TxRx-{queue}"] == masks[queue] - isolated for queue in range(count))

@@ -76,7 +76,8 @@ def one(features: dict[str, Feature] | None, name: str, value: object) -> Settin
 
 
 def planned(state: NicState | None = None, spec: dict[str, Any] | None = None, **entry: Any) -> list[Setting]:
-    return [judged_live(setting, "") for setting in plan(EthtoolState((state or whole(),)), {**(spec or {}), "nics": [{"interface": "eth0", **entry}]}).settings]
+    wanted = {**(spec or {}), "nics": [{"interface": "eth0", **entry}]}
+    return [judged_live(setting, "") for setting in plan(EthtoolState((state or whole(),)), wanted).settings]
 
 
 def told(settings: list[Setting]) -> list[tuple[str, str, str | None, str | None, str]]:
@@ -265,7 +266,8 @@ def test_what_is_wrong_of_all_nics_is_refused_before_any_is_read(spec: dict[str,
     assert words in problem
 
 
-@pytest.mark.parametrize("name", ["coalesce.rx-usecs", "coalesce", "features.gro", "private_flags.anything", "channels.queues", "rules", "rss", "rps.rps_cpus"])
+@pytest.mark.parametrize(
+    "name", ["coalesce.rx-usecs", "coalesce", "features.gro", "private_flags.anything", "channels.queues", "rules", "rss", "rps.rps_cpus"])
 def test_what_may_be_required(name: str) -> None:
     assert problems({"required": [name], "nics": []}) == []
 
@@ -322,9 +324,9 @@ def test_all_of_one_nic_in_the_order_of_writing() -> None:
     state = whole(table=(0, 0, 0, 0), hashes={"udp4": "sd"}, rules=(parse_rule({"flow-type": "udp4", "dst-port": 9, "action": 1}),),
                   queues={key: value for key, value in QUEUES.items() if key[0] in ("rx-0", "rx-1")})
     settings = planned(state, {
-        "private_flags": {"legacy-rx": "off"}, "channels": {"combined": 2}, "rings": {"tx": "max", "rx": 512}, "coalesce": {"rx-usecs": 0, "adaptive-rx": "off"},
-        "pause": {"tx": "off", "rx": "off"}, "eee": {"enabled": "off"}, "features": {"gro": "off"}, "rss": {"equal": 2, "hash": {"udp4": "sdfn"}},
-        "rps": {"rps_flow_cnt": 0, "rps_cpus": ""}, "napi": {"threaded": "on"},
+        "private_flags": {"legacy-rx": "off"}, "channels": {"combined": 2}, "rings": {"tx": "max", "rx": 512},
+        "coalesce": {"rx-usecs": 0, "adaptive-rx": "off"}, "pause": {"tx": "off", "rx": "off"}, "eee": {"enabled": "off"},
+        "features": {"gro": "off"}, "rss": {"equal": 2, "hash": {"udp4": "sdfn"}}, "rps": {"rps_flow_cnt": 0, "rps_cpus": ""}, "napi": {"threaded": "on"},
     }, rules=[{"flow-type": "udp4", "dst-port": 9, "action": 0}], only_these_rules=True)
     assert told(settings) == [
         ("net.private_flag", "eth0.legacy-rx", "on", "off", DRIFTED),
@@ -535,7 +537,8 @@ def test_an_interface_name_with_a_dot_keeps_its_feature_apart() -> None:
         ("net.ring.rx_tx", "eth0.rx", RINGS, "rx"), ("net.pause", "eth0.rx", PAUSE, "rx"), ("net.eee", "eth0.enabled", EEE, "enabled"),
         ("net.private_flag", "eth0.legacy-rx", PRIVATE_FLAGS, "legacy-rx"), ("net.rss", "eth0.hash-udp4", RSS, "hash-udp4"),
         ("net.flow.ntuple", "eth0.udp4 dst-ip 10.0.0.1", RULES, "udp4 dst-ip 10.0.0.1"), ("net.rps_xps", "eth0.rx-0.rps_cpus", RPS, "rps_cpus"),
-        ("net.napi.defer", "eth0.gro_flush_timeout", NAPI, "gro_flush_timeout"), ("net.napi.threaded", "eth0.threaded", NAPI, "threaded"), ("nic", "eth0", "", "eth0"),
+        ("net.napi.defer", "eth0.gro_flush_timeout", NAPI, "gro_flush_timeout"), ("net.napi.threaded", "eth0.threaded", NAPI, "threaded"),
+        ("nic", "eth0", "", "eth0"),
     ],
 )
 def test_the_wish_a_setting_comes_from(control: str, name: str, group: str, parameter: str) -> None:

@@ -106,7 +106,8 @@ def test_parts_that_agree_are_no_conflict() -> None:
 def test_steering_rules_of_several_parts_stay_apart() -> None:
     """Rules have no name; those for other packets are other rules, and the same one is there once."""
     rules = [{"flow-type": "udp4", "dst-port": port, "action": 1} for port in (1, 2, 3)]
-    parts = {part: {"nics": [{"interface": "eth0", "rules": said}]} for part, said in (("a", rules[:2]), ("b", rules[1:]), ("c", [dict(reversed(rules[2].items()))]))}
+    said = {"a": rules[:2], "b": rules[1:], "c": [dict(reversed(rules[2].items()))]}
+    parts = {part: {"nics": [{"interface": "eth0", "rules": wanted}]} for part, wanted in said.items()}
     assert merged_spec(parts) == {"nics": [{"interface": "eth0", "rules": rules}]}
 
 

@@ -218,8 +218,11 @@ def test_a_spread_that_is_right_on_no_nic(spread: dict[str, Any], words: str) ->
     assert len(found) == 1 and words in found[0]
 
 
-@given(st.dictionaries(st.sampled_from(["equal", "weight", "hash"]), st.none() | st.booleans() | st.integers() | st.text(max_size=5)
-                       | st.lists(st.integers() | st.text(max_size=3), max_size=3) | st.dictionaries(st.sampled_from(HASH_TYPES), st.text("mvtsdfnx", max_size=4))))
+HASHES = st.dictionaries(st.sampled_from(HASH_TYPES), st.text("mvtsdfnx", max_size=4))
+
+
+@given(st.dictionaries(st.sampled_from(["equal", "weight", "hash"]), st.none() | st.booleans() | st.integers() | st.text(max_size=5) | HASHES
+                       | st.lists(st.integers() | st.text(max_size=3), max_size=3)))
 def test_whatever_a_spread_says_it_is_a_table_or_has_problems(spread: dict[str, Any]) -> None:
     if spread_problems(spread) or not set(spread) & {"equal", "weight"}:
         return
