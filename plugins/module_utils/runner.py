@@ -185,7 +185,6 @@ def apply_kept(host: Host, names: Collection[str] = (), patience: float = 0, whe
 def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outcome:
     host = transaction.host
     before = tuple(setting for survey in surveys for setting in _with_files(host, survey))
-    passing = frozenset(setting.key for survey in surveys if survey.domain.each_alone for setting in survey.settings)
     files = [file for survey in surveys for file in survey.files if _held(host, file) != _wanted(file)]
     contents = _contents(host, surveys)
     if not any(_to_mend(setting) for setting in before):
@@ -200,17 +199,21 @@ def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outc
     refusals: dict[tuple[str, str], Exception] = {}
     for survey in surveys:
         # what an earlier domain did (a stopped irqbalance, a NIC that was reset) shows only now
-        fresh = _told(_surveyed_domain(transaction, survey.domain, unserved))
+        fresh = _surveyed_domain(transaction, survey.domain, unserved)
+        # what an earlier domain took away (the interrupt of a queue that is no more) is not missed
+        gone = set() if fresh.problem else {setting.key for setting in survey.settings} - {setting.key for setting in fresh.settings}
+        before = tuple(setting for setting in before if setting.key not in gone)
+        fresh = _told(fresh)
         journal.remember(host, [(survey.domain.name, setting) for setting in _at_risk(fresh)], (), when)
         _write(host, fresh, refusals)
         if survey.domain.resets and _to_write(fresh):
             _write(host, _told(_surveyed_domain(transaction, survey.domain)), refusals)
     after = replace(transaction, kept=deployment.kept(host))
-    settings = tuple(_verdicts(host, before, _surveyed(after), refusals, passing))
+    settings = tuple(_verdicts(host, before, _surveyed(after), refusals))
     if transaction.boot == KEEP or not any(DOMAINS[name].boot for name in transaction.documents):
         return Outcome(settings, any(setting.state == CHANGED for setting in settings), contents, unconfirmed=unconfirmed)
     armed, failure = _stepped_to_boot(after, settings, when)
-    settings = (*_verdicts(host, before, _surveyed(after), refusals, passing), *failure)
+    settings = (*_verdicts(host, before, _surveyed(after), refusals), *failure)
     return Outcome(settings, armed or any(setting.state == CHANGED for setting in settings), contents, armed, unconfirmed)
 
 
@@ -255,25 +258,21 @@ def _stepped_to_boot(transaction: Transaction, settings: tuple[Setting, ...], wh
     return armed, ()
 
 
-def _verdicts(host: Host, before: tuple[Setting, ...], surveys: list[Survey], refusals: Mapping[tuple[str, str], Exception],
-              passing: frozenset[tuple[str, str]]) -> Iterator[Setting]:
-    """Every setting as the host holds it now, and those that were there before and are gone.
-
-    ``passing`` has the keys of what comes and goes, as queues and interrupts do with channels: where all could be read again, they are not missed.
-    """
+def _verdicts(host: Host, before: tuple[Setting, ...], surveys: list[Survey], refusals: Mapping[tuple[str, str], Exception]) -> Iterator[Setting]:
+    """Every setting as the host holds it now, and those that were there before and are gone."""
     known = {setting.key: setting for setting in before}
     lost = {survey.domain.name: survey.problem for survey in surveys if survey.problem}
     for survey in surveys:
         for setting in _with_files(host, _told(survey)):
             earlier = known.pop(setting.key, None)
             waits = setting.state == DRIFTED and (survey.domain.boot is not None or setting.needs_reboot)
-            waits = waits and not setting.finding
-            yield replace(setting, reason=setting.reason or "waits for a boot") if waits else _verdict(earlier, setting, refusals.get(setting.key))
+            yield (replace(setting, reason=setting.reason or "waits for a boot") if waits and not setting.finding
+                   else _verdict(earlier, setting, refusals.get(setting.key)))
     for setting in known.values():
         if setting.state == DRIFTED and setting.desired is None:
             yield replace(setting, state=CHANGED, current=None, persisted=None, reason="", needs_reboot=False)
             continue
-        if setting.finding or (setting.key in passing and not lost):
+        if setting.finding:
             continue
         yield replace(setting, state=ERROR, reason=f"could not be read back: {'; '.join(lost.values()) or 'it is gone'}")
 

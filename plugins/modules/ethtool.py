@@ -57,7 +57,8 @@ options:
     type: dict
   rss:
     description:
-      - Receive-side scaling wanted of every NIC. C(equal) is the number of queues that the indirection table spreads to evenly, or V(channels); C(weight) is a list instead.
+      - Receive-side scaling wanted of every NIC. C(equal) is the number of queues that the indirection table spreads to evenly, or V(channels);
+        C(weight) is a list instead.
       - C(hash) maps packet types such as C(udp4) to the hashed fields, in the letters of C(ethtool -N rx-flow-hash), such as V(sdfn).
     type: dict
   rps:

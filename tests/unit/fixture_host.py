@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils import runner
-from ansible_collections.lowlatency.fleet.plugins.module_utils.host import deployment, files, hugepages, irq, tunables
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host import (
+    deployment,
+    files,
+    hugepages,
+    irq,
+    nic_queues,
+    tunables,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import FixtureMachine, two_sockets
 
@@ -122,6 +129,7 @@ class Writes:
         monkeypatch.setattr(tunables, "write_kernel_file", write_kernel_file)
         monkeypatch.setattr(hugepages, "write_kernel_file", write_kernel_file)
         monkeypatch.setattr(irq, "write_kernel_file", write_kernel_file)
+        monkeypatch.setattr(nic_queues, "write_kernel_file", write_kernel_file)
         monkeypatch.setattr(irq, "write_whole", write_whole)
         monkeypatch.setattr(runner, "write_whole", write_whole)
         monkeypatch.setattr(deployment, "output_of", output_of)

@@ -16,9 +16,17 @@ import yaml
 from ansible_collections.lowlatency.fleet.plugins.action import preflight as preflight_action
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS, NETWORK_OPTIONS, extra_options
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model import cmdline, nic, tunables, units
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
+    cmdline,
+    irq,
+    nic,
+    nic_parameters,
+    tunables,
+    units,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.host_plan import NIC_KEYS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.partition import Intent
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import ERROR, Setting
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.report import why
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -138,7 +146,7 @@ def test_every_module_documents_the_same_contract(name: str) -> None:
         settings["control"].pop("sample", None)
     assert returned[0] == returned[1]
     assert set(returned[0]["settings"]["contains"]) == {"control", "name", "current", "persisted", "desired", "state", "reason", "needs_reboot",
-                                                  "finding"}
+                                                        "finding"}
 
 
 @pytest.mark.parametrize("name", [name for name in sorted(SPECS) if name in DOMAINS])
@@ -184,8 +192,11 @@ def test_what_a_profile_wants_is_right(profile: str) -> None:
     said = loaded(f"profiles/{profile}.yml")
     for role in ("kernel_tunables", "tcp_tuning"):
         assert tunables.problems({"values": said.get(role, {}).get("sysctl", {})}) == []
-    assert nic.problems({"features": said["nic_tuning"]["features"], "nics": []}) == []
-    assert all(isinstance(value, str) for value in said["nic_tuning"]["features"].values()), "quoted, as ethtool says it"
+    assert nic.problems({**said["nic_tuning"], "nics": []}) == []
+    assert set(said["nic_tuning"]) <= {*nic.MAPPINGS, "required"}
+    switches = [value for values in said["nic_tuning"].values() if isinstance(values, dict) for value in values.values() if not isinstance(value, int)]
+    assert switches and all(isinstance(value, str) for value in switches), "quoted, as ethtool says it"
+    assert not any(isinstance(value, bool) for values in said["nic_tuning"].values() for value in values.values()), "on and off are quoted"
     assert units.problems(said["noisy_services"]) == []
     assert cmdline.problems(said.get("kernel_cmdline", {})) == []
     Intent.from_dict({**said["preflight"], "nics": []})
@@ -205,8 +216,38 @@ def test_it_is_said_why_everything_matters(profile: str) -> None:
     said = loaded(f"profiles/{profile}.yml")
     controls = [key for role in ("kernel_tunables", "tcp_tuning") for key in said.get(role, {}).get("sysctl", {})]
     controls += [f"cmdline.{name}" for name in said.get("kernel_cmdline", {}).get("arguments", {})]
-    controls += [f"net.offload.{name}" for name in said["nic_tuning"]["features"]] + [f"svc.{name}" for name in said["noisy_services"]["removed"]]
-    assert [control for control in controls if not why(control)] == []
+    controls += [f"svc.{name}" for name in said["noisy_services"]["removed"]]
+    tuned = {setting.control for setting in nic_settings(said["nic_tuning"])}
+    assert {f"net.offload.{name}" for name in said["nic_tuning"]["features"]} < tuned
+    assert [control for control in [*controls, *sorted(tuned)] if not why(control)] == []
+
+
+def nic_settings(wanted: Mapping[str, Any]) -> tuple[Setting, ...]:
+    """What is wanted of a NIC with one queue and every parameter; each wish of it is a setting, also those that its driver has not."""
+    held = {group: {name: nic_parameters.Parameter(1, 4096) for name in names} for group, names in nic_parameters.NAMES.items()}
+    held[nic_parameters.CHANNELS] = {"combined": nic_parameters.Parameter(1, 1)}
+    queues = {("rx-0", file): "" for file in (nic.RPS_CPUS, nic.RPS_FLOWS)}
+    spec = {**wanted, "nics": [{"interface": "eth0", "irq_cpus": "0"}]}
+    settings = nic.plan(nic.EthtoolState((nic.NicState("eth0", parameters=held, queues=queues),)), spec).settings
+    assert not [setting for setting in settings if setting.state == ERROR]
+    return settings
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_wish_of_a_profile_becomes_a_setting_of_each_nic(profile: str) -> None:
+    said = loaded(f"profiles/{profile}.yml")["nic_tuning"]
+    names = [setting.name.rpartition(".")[2] for setting in nic_settings(said)]
+    wanted = [{"queues": "combined"}.get(name, name) for group, values in said.items() if group != "required" for name in values]
+    assert sorted(names) == sorted(wanted)
+
+
+def test_it_is_said_why_every_kind_of_setting_of_a_nic_and_of_interrupts_matters() -> None:
+    controls = {nic_parameters.control_of(group, name) for group, names in nic_parameters.NAMES.items() for name in names}
+    controls |= {nic.RSS_CONTROL, nic.RULE_CONTROL, nic.QUEUE_CONTROL, *nic.NAPI_CONTROLS.values(), *nic_parameters.CONTROLS.values()}
+    controls |= {irq.NIC, irq.OTHER, irq.DEFAULT, irq.QUIET, "nic"}
+    assert [control for control in sorted(controls) if not why(control)] == []
+    assert {"net.channels", "net.coalesce.rx_usecs", "net.coalesce.adaptive", "net.private_flag", "net.eee", "net.pause", "net.ring.rx_tx", "net.rss",
+            "net.flow.ntuple", "net.rps_xps", "net.napi.defer", "net.napi.threaded", "irq.none_on_isolated"} <= controls
 
 
 # --- playbooks --------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from ..model.nic import (
     wanted_of,
 )
 from ..model.nic_parameters import EEE, PAUSE, Parameter, switched
-from ..model.setting import Setting, Unsupported
+from ..model.setting import Setting, SpecError, Unsupported
 from ..model.steering import parse_rule, rule_from, table_from
 from . import ethtool_ioctl as ioctl
 from .ethtool_ioctl import Ioctl
@@ -86,7 +86,7 @@ def _nic_state(host: Host, spec: Mapping[str, Any], nic: Mapping[str, Any], prot
         state = replace(state, features=_answer(lambda: ioctl.features(old, interface)), **_parameters(new, interface, driver))
         return replace(state, **_steering(old, interface, wanted.mappings[RSS], asked=bool(wanted.rules or wanted.only_these_rules)))
     except OSError as error:
-        return NicState(interface, driver, unreadable=f"{error.strerror} while it was read")
+        return NicState(interface, driver, unreadable=f"{error.strerror or error} while it was read")
 
 
 def _has_carrier(host: Host, interface: str) -> bool:
@@ -141,7 +141,10 @@ def _parameters(link: Netlink | None, interface: str, driver: str) -> dict[str, 
 
 def _steering(link: Ioctl, interface: str, spread: Mapping[str, Any], *, asked: bool) -> dict[str, Any]:
     """RSS and rules, as far as something is wanted of them."""
-    hashes = {name: _answer(lambda name=name: ioctl.hash_fields(link, interface, name)) for name in spread.get("hash") or {}}  # type: ignore[misc]
+    # the plan tells what is wrong with a NIC's own wish
+    asked_types = spread.get("hash") if isinstance(spread.get("hash"), dict) else {}
+    hashes = {name: _answer(lambda name=name: ioctl.hash_fields(link, interface, name))  # type: ignore[misc]
+              for name in asked_types or {} if name in ioctl.HASH_CODES}
     return {
         "table": _answer(lambda: ioctl.indirection(link, interface)) if spread else None,
         "hashes": {name: letters for name, letters in hashes.items() if letters is not None},
@@ -163,6 +166,8 @@ def write_ethtool(host: Host, state: EthtoolState, settings: Sequence[Setting]) 
     nic = _nic_of(state, settings[0])
     try:
         _write(host, nic, state, settings)
+    except SpecError as error:
+        raise OSError(errno.EINVAL, str(error)) from error
     except OSError as error:
         if error.errno not in _NOT_THERE:
             raise

@@ -30,8 +30,8 @@ HASH_CODES = {"tcp4": 0x01, "udp4": 0x02, "sctp4": 0x03, "ah4": 0x04, "tcp6": 0x
 _RXNFC = struct.Struct(f"=IIQ{SPEC_SIZE}sI")
 _RXNFC_SIZE = 192
 ANY_LOCATION, SPECIAL_LOCATIONS = 0xFFFFFFFF, 0x80000000
-# struct ethtool_rxfh: cmd, rss_context, indir_size, key_size, one word of hfunc and others, a reserved word, then the table
-_RXFH = struct.Struct("=IIIIII")
+# struct ethtool_rxfh: cmd, rss_context, indir_size, key_size, hfunc (0: stays), input_xfrm, reserved, then the table
+_RXFH = struct.Struct("=IIIIBBxxI")
 
 
 class Ioctl:
@@ -100,16 +100,17 @@ def _feature_names(link: Ioctl, interface: str) -> Iterator[str]:
 
 def indirection(link: Ioctl, interface: str) -> tuple[int, ...]:
     """The RSS indirection table: the queue of each entry."""
-    size, key = _RXFH.unpack(link.ask(interface, _RXFH.pack(GRSSH, 0, 0, 0, 0, 0)))[2:4]
+    size, key = _RXFH.unpack(link.ask(interface, _RXFH.pack(GRSSH, 0, 0, 0, 0, 0, 0)))[2:4]
     if not size:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-    answer = link.ask(interface, _RXFH.pack(GRSSH, 0, size, key, 0, 0) + bytes(4 * size + key))
+    answer = link.ask(interface, _RXFH.pack(GRSSH, 0, size, key, 0, 0, 0) + bytes(4 * size + key))
     return struct.unpack_from(f"={size}I", answer, _RXFH.size)
 
 
 def set_indirection(link: Ioctl, interface: str, entries: Sequence[int]) -> None:
-    """Write the RSS indirection table; key and hash function stay."""
-    link.ask(interface, _RXFH.pack(SRSSH, 0, len(entries), 0, 0, 0) + struct.pack(f"={len(entries)}I", *entries))
+    """Write the RSS indirection table; key and hash function stay, and whether the hash is symmetric, which has no value for "as it is" before Linux 6.8."""
+    symmetric = _RXFH.unpack(link.ask(interface, _RXFH.pack(GRSSH, 0, 0, 0, 0, 0, 0)))[5]
+    link.ask(interface, _RXFH.pack(SRSSH, 0, len(entries), 0, 0, symmetric, 0) + struct.pack(f"={len(entries)}I", *entries))
 
 
 def hash_fields(link: Ioctl, interface: str, flow_type: str) -> str:
@@ -127,8 +128,7 @@ def set_hash_fields(link: Ioctl, interface: str, flow_type: str, letters: str) -
 def rules(link: Ioctl, interface: str) -> tuple[Rule, ...]:
     """The steering rules in place, each with its location."""
     count = _RXNFC.unpack_from(link.ask(interface, _rxnfc(GRXCLSRLCNT)))[4]
-    answer = link.ask(interface, _rxnfc(GRXCLSRLALL, count=count, room=4 * count))
-    places = struct.unpack_from(f"={count}I", answer, _RXNFC.size)
+    _size, places = _places(link, interface, count)
     return tuple(unpacked(_RXNFC.unpack_from(link.ask(interface, _rxnfc(GRXCLSRULE, fs=struct.pack(f"={SPEC_SIZE - 8}xI4x", place))))[3])
                  for place in places)
 
@@ -142,10 +142,16 @@ def insert_rule(link: Ioctl, interface: str, rule: Rule) -> None:
     link.ask(interface, _rxnfc(SRXCLSRLINS, fs=packed(rule, location)))
 
 
-def _last_free(link: Ioctl, interface: str, count: int) -> int:
+def _places(link: Ioctl, interface: str, count: int) -> tuple[int, tuple[int, ...]]:
+    """How many places for rules there are, and which of them are taken; no more than ``count``, and fewer where one went meanwhile."""
     answer = link.ask(interface, _rxnfc(GRXCLSRLALL, count=count, room=4 * count))
-    size, taken = _RXNFC.unpack_from(answer)[2], struct.unpack_from(f"={count}I", answer, _RXNFC.size)
-    free = next((place for place in range(int(size) - 1, -1, -1) if place not in taken), None)
+    _command, _flow, size, _spec, found = _RXNFC.unpack_from(answer)
+    return size, struct.unpack_from(f"={min(count, found)}I", answer, _RXNFC.size)
+
+
+def _last_free(link: Ioctl, interface: str, count: int) -> int:
+    size, taken = _places(link, interface, count)
+    free = next((place for place in range(size - 1, -1, -1) if place not in taken), None)
     if free is None:
         raise OSError(errno.ENOSPC, f"all {size} places for steering rules are taken")
     return free

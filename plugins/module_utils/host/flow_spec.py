@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from collections.abc import Iterable
 
 from ..model.steering import DROP, FIELDS, Rule
 
@@ -52,15 +53,24 @@ def packed(rule: Rule, location: int) -> bytes:
 
 
 def unpacked(spec: bytes) -> Rule:
-    """The rule that a driver holds. Masks that the model has no words for are part of the text, so that such a rule equals no other."""
+    """The rule that a driver holds. Masks and targets that the model has no words for are part of the text, so that such a rule equals no other."""
     code, value, value_ext, mask, mask_ext, cookie, location = _SPEC.unpack(spec)
     names = {number: name for name, number in CODES.items()}
-    flow_type = names.get(code & ~(FLOW_EXT | FLOW_MAC_EXT), f"type {code & 0xFFFF:#x}")
+    flow_type = names.get(code & ~(FLOW_EXT | FLOW_MAC_EXT), f"type-{code & ~(FLOW_EXT | FLOW_MAC_EXT):#x}")
     matches = [(name, _text_of(name, value[start:start + width], mask[start:start + width]))
                for name in FIELDS.get(flow_type, ()) for start, width in [_PLACES[flow_type][name]] if any(mask[start:start + width])]
     if code & FLOW_EXT and any(mask_ext[_VLAN[0]:sum(_VLAN)]):
         matches.append(("vlan", _text_of("vlan", value_ext[_VLAN[0]:sum(_VLAN)], mask_ext[_VLAN[0]:sum(_VLAN)])))
-    return Rule(flow_type, tuple(matches), DROP if cookie == DISCARD else cookie & 0xFFFFFFFF, location)
+    known = [*_PLACES.get(flow_type, {}).values(), *([_IP_VERSION] if flow_type == "ip4" else [])]
+    if _goes_beyond(mask, known) or (code & (FLOW_EXT | FLOW_MAC_EXT) and _goes_beyond(mask_ext, [_VLAN])):
+        matches.append(("other-fields", f"{value.hex()}{value_ext.hex()} m {mask.hex()}{mask_ext.hex()}"))
+    return Rule(flow_type, tuple(matches), DROP if cookie == DISCARD else cookie, location)
+
+
+def _goes_beyond(mask: bytes, known: Iterable[tuple[int, int]]) -> bool:
+    """Whether a mask asks for bits outside of the known fields."""
+    places = {place for start, width in known for place in range(start, start + width)}
+    return any(byte for place, byte in enumerate(mask) if place not in places)
 
 
 def _bytes_of(name: str, text: str) -> tuple[bytes, bytes]:

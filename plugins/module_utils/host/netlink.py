@@ -113,20 +113,20 @@ class Netlink:
             if sequence != self._sequence:
                 continue
             if kind in (ERROR, DONE):
-                _raise_refusal(message, flags)
+                _raise_refusal(kind, message, flags)
                 return True
             answers.append(message[_GENERIC_HEADER.size:])
         return False
 
 
-def _raise_refusal(message: bytes, flags: int) -> None:
-    """Raise what an error message says; a zero is the kernel's yes."""
+def _raise_refusal(kind: int, message: bytes, flags: int) -> None:
+    """Raise what the end of an answer says; a zero is the kernel's yes. An error repeats the request, or its header, before the words."""
     code = -struct.unpack_from("=i", message)[0] if len(message) >= 4 else 0
     if not code:
         return
     said = b""
-    if flags & HAS_WORDS and len(message) >= 4 + _HEADER.size:
-        skipped = _HEADER.size if flags & CAPPED else _HEADER.unpack_from(message, 4)[0]
+    if flags & HAS_WORDS and (kind == DONE or len(message) >= 4 + _HEADER.size):
+        skipped = 0 if kind == DONE else _HEADER.size if flags & CAPPED else _HEADER.unpack_from(message, 4)[0]
         said = attributes(message[4 + skipped + (-skipped % 4):]).get(WORDS, b"")
     words = said.rstrip(b"\0").decode("utf-8", "replace")
     raise NetlinkRefusal(code, f"{os.strerror(code)}: {words}" if words else os.strerror(code))

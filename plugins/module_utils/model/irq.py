@@ -104,12 +104,12 @@ def queue_index(action: str) -> int | None:
 def interrupt_counts(text: str) -> dict[int, dict[int, int]]:
     """``{interrupt: {cpu: count}}`` of the numbered (device) interrupts in the text of /proc/interrupts; lines of another form are left out."""
     head, _line, rest = text.partition("\n")
-    cpus = [int(title[3:]) for title in head.split() if title.startswith("CPU") and title[3:].isdigit()]
+    cpus = [int(title[3:]) for title in head.split() if title.startswith("CPU") and title[3:].isdecimal()]
     found = {}
     for line in rest.splitlines():
         number, *words = line.split() or [""]
         counts = words[:len(cpus)]
-        if number.endswith(":") and number[:-1].isdigit() and len(counts) == len(cpus) and all(count.isdigit() for count in counts):
+        if number.endswith(":") and number[:-1].isdecimal() and len(counts) == len(cpus) and all(count.isdecimal() for count in counts):
             found[int(number[:-1])] = dict(zip(cpus, map(int, counts)))
     return found
 
@@ -150,7 +150,7 @@ def _steered(interface: str, queues: Mapping[int, frozenset[int]], cpus: list[in
 
 def _quiet(state: IrqState, isolated: frozenset[int], names: Mapping[int, str]) -> Setting:
     """What came to isolated CPUs while the host was watched."""
-    came = {number: {cpu: count for cpu, count in counts.items() if cpu in isolated and count} for number, counts in (state.counted or {}).items()}
+    came = {number: {cpu: count for cpu, count in counts.items() if cpu in isolated and count > 0} for number, counts in (state.counted or {}).items()}
     said = [f"{names.get(number, number)}: {sum(counts.values())} on CPUs {format_cpulist(counts)}" for number, counts in sorted(came.items()) if counts]
     return Setting(QUIET, QUIET_NAME, "no device interrupts", "; ".join(said) or "no device interrupts", state=DRIFTED if said else OK, finding=True,
                    reason="move them, or let the driver have no managed queues there (isolcpus=managed_irq)" if said else "")

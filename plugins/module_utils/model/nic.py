@@ -16,7 +16,7 @@ from typing import Any
 
 from . import nic_parameters, steering
 from .cpuset import CpusetError, format_cpulist, parse_cpulist
-from .nic_parameters import CHANNELS, COALESCE, EEE, IRQ_CPUS, MAX, PAUSE, PRIVATE_FLAGS, RINGS, Parameter
+from .nic_parameters import CHANNELS, COALESCE, EEE, IRQ_CPUS, MAX, PAUSE, PRIVATE_FLAGS, QUEUES, RINGS, Parameter
 from .setting import ERROR, UNSUPPORTED, Plan, Setting, SpecError, unsupported
 from .steering import Rule, parse_rule
 
@@ -142,7 +142,9 @@ def _with_served(spec: Mapping[str, Any], kept: Mapping[str, Any], unserved: fro
 def wanted_of(spec: Mapping[str, Any], nic: Mapping[str, Any]) -> Wanted:
     """What a specification wants of one of its NICs."""
     mappings = {name: {**_not_replaced(name, spec.get(name) or {}, nic.get(name) or {}), **(nic.get(name) or {})} for name in MAPPINGS}
-    return Wanted(nic, mappings, tuple(nic.get(RULES) or ()), bool(nic.get("only_these_rules")), frozenset(map(str, spec.get("required") or ())))
+    # what queues stand for differs by driver
+    required = frozenset(CHANNELS if name == f"{CHANNELS}.{QUEUES}" else str(name) for name in spec.get("required") or ())
+    return Wanted(nic, mappings, tuple(nic.get(RULES) or ()), bool(nic.get("only_these_rules")), required)
 
 
 def _not_replaced(group: str, general: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -158,10 +160,17 @@ def _not_replaced(group: str, general: Mapping[str, Any], own: Mapping[str, Any]
 def problems(spec: Mapping[str, Any]) -> list[str]:
     """What is wrong with what is wanted of all NICs. What is wrong with one NIC alone is told in the plan, and stops no other."""
     found = [problem for name in MAPPINGS for problem in _mapping_problems(name, spec.get(name) or {})]
-    found += [f"required: {name!r} is not group.parameter, such as coalesce.rx-usecs or features.gro" for name in spec.get("required") or ()
-              if str(name).partition(".")[0] not in (*MAPPINGS, RULES)]
+    found += [problem for name in spec.get("required") or () for problem in _required_problems(str(name))]
     found += ["a NIC of the list has no name; give interface, pci or mac" for nic in spec.get("nics") or [] if not identity(nic)]
     return found
+
+
+def _required_problems(name: str) -> list[str]:
+    """What is wrong with a name that would never bite."""
+    group, _dot, parameter = name.partition(".")
+    if group not in (*MAPPINGS, RULES):
+        return [f"required: {name!r} is not group.parameter, such as coalesce.rx-usecs or features.gro"]
+    return [f"required: {problem}" for problem in nic_parameters.name_problems(group, [parameter])] if parameter and group in PARAMETER_GROUPS else []
 
 
 def _mapping_problems(group: str, wanted: Mapping[str, Any]) -> list[str]:
@@ -194,7 +203,7 @@ def _file_value(name: str, value: Any) -> str:
         if on is None:
             raise SpecError(f"{value!r} is neither on nor off; write one of them")
         return str(int(on))
-    if isinstance(value, bool) or not str(value).isdigit():
+    if isinstance(value, bool) or not str(value).isdecimal():
         raise SpecError(f"{value!r} is not a number")
     return str(int(value))
 
@@ -206,7 +215,7 @@ def plan(state: EthtoolState, spec: Mapping[str, Any]) -> Plan:
     for entry, found in zip(nics, state.nics):
         reasons = list(_reasons_against(state, found, entry, nics))
         wanted = wanted_of(spec, entry)
-        reasons += [problem for name in MAPPINGS for problem in _mapping_problems(name, entry.get(name) or {})]
+        reasons += [problem for name in MAPPINGS for problem in _mapping_problems(name, wanted.mappings[name])]
         if not reasons:
             try:
                 settings += _required([_seen_refused(setting, found) for setting in _settings(found, wanted)], found, wanted)
@@ -268,7 +277,7 @@ def _parameter_settings(nic: NicState, group: str, numbers: Mapping[str, int], a
         if name in held:
             yield Setting(control, subject, nic_parameters.shown(group, name, numbers[name]), nic_parameters.shown(group, name, held[name].value))
         else:
-            desired = MAX if asked.get(name) == MAX else nic_parameters.shown(group, name, numbers[name])
+            desired = MAX if MAX in (asked.get(name), asked.get(QUEUES)) else nic_parameters.shown(group, name, numbers[name])
             yield unsupported(control, subject, desired, nic.missing.get(group) or f"driver {nic.driver or '?'} has no {name}")
 
 
@@ -340,9 +349,13 @@ def _queue_settings(nic: NicState, wanted: Mapping[str, Any], queues: Mapping[st
     have = {name for name, _file in nic.queues if name.startswith("rx-")}
     names = [f"rx-{number}" for number in range(queues["rx"])] if queues and queues["rx"] else sorted(have, key=lambda name: int(name[3:]))
     for file in (RPS_CPUS, RPS_FLOWS):
-        if file in wanted:
-            for name in names:
-                yield Setting(QUEUE_CONTROL, f"{nic.interface}.{name}.{file}", _file_value(file, wanted[file]), nic.queues.get((name, file)))
+        there = any(held == file for _name, held in nic.queues)
+        for name in names if file in wanted else ():
+            subject, desired = f"{nic.interface}.{name}.{file}", _file_value(file, wanted[file])
+            if there:
+                yield Setting(QUEUE_CONTROL, subject, desired, nic.queues.get((name, file)))
+            else:
+                yield unsupported(QUEUE_CONTROL, subject, desired, "this kernel has no such file")
 
 
 def _napi_settings(nic: NicState, wanted: Mapping[str, Any]) -> Iterator[Setting]:

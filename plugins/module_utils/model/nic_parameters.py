@@ -8,7 +8,7 @@ Source: Documentation/networking/ethtool-netlink.rst, ethtool(8).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,7 @@ def switched(value: Any) -> bool | None:
     return value if isinstance(value, bool) else {ON: True, OFF: False}.get(str(value))
 
 
-def name_problems(group: str, wanted: Mapping[str, Any]) -> list[str]:
+def name_problems(group: str, wanted: Iterable[str]) -> list[str]:
     """Names that no driver has, with the one that was probably meant."""
     if group == PRIVATE_FLAGS:
         return []
@@ -101,7 +101,7 @@ def _value_problem(group: str, name: str, value: Any) -> list[str]:
         return [] if switched(value) is not None else [f"{group}: {name}: {value!r} is neither on nor off; write one of them"]
     if (value == MAX and group in (RINGS, CHANNELS)) or (value == IRQ_CPUS and group == CHANNELS):
         return []
-    if isinstance(value, bool) or not str(value).isdigit():
+    if isinstance(value, bool) or not str(value).isdecimal():
         return [f"{group}: {name}: {value!r} is not a number"]
     if group == CHANNELS and name in ("combined", QUEUES) and int(value) == 0:
         return [f"channels: {name} 0 would leave the NIC without queues; give 1 at least"]

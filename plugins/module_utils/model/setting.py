@@ -192,7 +192,7 @@ def _item_name(item: Any) -> str:
     if not isinstance(item, dict):
         return str(item)
     names = (" ".join(str(item[key]) for key in keys if item.get(key) not in (None, "")) for keys in _NAMES)
-    return next((name for name in names if name), "")
+    return next((name for name in names if name), str(sorted(item.items(), key=str)))
 
 
 def _sayer(said_by: dict[tuple[str, ...], str], path: tuple[str, ...]) -> str:

@@ -69,7 +69,7 @@ def parse_rule(rule: Mapping[str, Any]) -> Rule:
     if isinstance(action, bool) or not re.fullmatch(r"-1|\d{1,5}", str(action)):
         raise SpecError(f"rule {flow_type}: action {action!r} is neither a queue number nor -1 (drop)")
     location = rule.get("loc")
-    if location is not None and (isinstance(location, bool) or not str(location).isdigit()):
+    if location is not None and (isinstance(location, bool) or not re.fullmatch(r"\d{1,9}", str(location))):
         raise SpecError(f"rule {flow_type}: loc {location!r} is not a number")
     return Rule(flow_type, matches, int(str(action)), None if location is None else int(location))
 
@@ -82,6 +82,8 @@ def _value(name: str, value: Any, flow_type: str) -> str:
             raise SpecError(f"rule {flow_type}: {name} {value}: {error}") from error
         if network.version != int(flow_type[-1]):
             raise SpecError(f"rule {flow_type}: {name} {value} is of IP version {network.version}")
+        if network.prefixlen == 0:
+            raise SpecError(f"rule {flow_type}: {name} {value} is every address; leave it out")
         return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
     if name in ("src", "dst"):
         if not _MAC.fullmatch(str(value).lower()):

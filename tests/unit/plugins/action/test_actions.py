@@ -31,7 +31,8 @@ from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import two_
 JOINING = {"ethtool": ethtool, "hugepages": hugepages, "irq_affinity": irq_affinity, "kernel_cmdline": kernel_cmdline, "tunables": tunables,
            "units": units}
 RIGHT: dict[str, dict[str, Any]] = {
-    "ethtool": {"nics": [{"interface": "eth0"}], "features": {"gro": "off"}},
+    "ethtool": {"nics": [{"interface": "eth0"}], "features": {"gro": "off"}, "channels": {"queues": "irq-cpus"}, "rings": {"rx": "max"},
+                "coalesce": {"rx-usecs": 0, "rx-frames": 1}, "pause": {"rx": "off"}, "rps": {"rps_cpus": ""}, "required": ["coalesce.rx-usecs"]},
     "hugepages": {"pages": [{"size": "2M", "node": 0, "count": 64, "at": "boot"}]},
     "irq_affinity": {"isolated": "4-7", "housekeeping": "0-3"},
     "kernel_cmdline": {"arguments": {"isolcpus": "managed_irq,domain,2-3", "nosoftlockup": True}},
@@ -106,6 +107,30 @@ def test_with_the_variable_the_task_joins_as_its_role(runs: Runs, name: str, var
     assert list(documents) == [name] and list(documents[name]) == ["some_role"]
     assert documents[name]["some_role"].items() >= {key: value for key, value in RIGHT[name].items() if key != "nics"}.items()
     assert DOMAINS[name].problems(documents[name]["some_role"]) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"coalesce": {"rx_usecs": 0}}, "write rx-usecs"), ({"coalesce": {"rx-usecs": 0, "rx-frames": 0}}, "R13"),
+     ({"channels": {"combined": 0}}, "give 1 at least"), ({"rings": {"rx": "big"}}, "not a number"),
+     ({"required": ["rx-usecs"]}, "group.parameter"), ({"rss": {"equal": 0}}, "rss: equal 0"),
+     ({"rings": "max"}, "rings"), ({"only_these_rules": True}, "only_these_rules")],
+)
+def test_what_is_wrong_of_all_nics_stops_the_host(runs: Runs, arguments: dict[str, Any], words: str) -> None:
+    transaction.begin("h")
+    with pytest.raises(AnsibleActionFail, match=f"h: ethtool: .*{words}"):
+        act(ethtool, runs, {"nics": [{"interface": "eth0"}], **arguments}, lowlatency_transaction=True)
+    assert transaction.take("h") == {}
+
+
+def test_what_is_wrong_with_one_nic_joins_and_becomes_an_error_of_it_alone(runs: Runs) -> None:
+    """The plan tells it on the host, so that the other NICs are finished."""
+    transaction.begin("h")
+    nics = [{"interface": "eth0", "coalesce": {"rx_usecs": 0}}, {"interface": "eth1"}]
+    act(ethtool, runs, {"nics": nics}, role="x.y.nic_tuning", lowlatency_transaction=True)
+    spec = transaction.take("h")["ethtool"]["nic_tuning"]
+    assert DOMAINS["ethtool"].problems(spec) == []
+    assert [nic["coalesce"] for nic in spec["nics"]] == [{"rx_usecs": 0}, {}]
 
 
 @pytest.mark.parametrize("variable", [False, "false", "no", "", None])
@@ -264,7 +289,8 @@ def test_preflight_plans_and_opens_an_empty_transaction(surveyed: Runs) -> None:
     assert surveyed.seen == [("lowlatency.fleet.topology_info", {"sysroot": "/"})]
     assert transaction.take("h") == {}, "nothing leaks from what was open before"
     assert result["changed"] is False
-    assert result["nics"] == [{"interface": "eth0"}] and result["irq_nics"][0]["pci"] == "0000:01:00.0"
+    # the channels of a NIC may follow the number of CPUs for its interrupts
+    assert result["nics"] == [{"interface": "eth0", "irq_cpus": "2-3"}] and result["irq_nics"] == [{"pci": "0000:01:00.0", "cpus": "2-3"}]
     wish = {"isolated": result["partition"]["isolated"], "housekeeping": result["partition"]["housekeeping"], "nics": result["irq_nics"]}
     assert wish["isolated"] and DOMAINS["irq_affinity"].problems(wish) == []
 

@@ -10,6 +10,7 @@ import copy
 import errno
 import json
 import os
+import shutil
 import threading
 import time
 import traceback
@@ -20,8 +21,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils import runner
-from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import BootSteps, Domain
-from ansible_collections.lowlatency.fleet.plugins.module_utils.host import deployment
+from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import Batches, BootSteps, Domain
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host import deployment, ethtool
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host import tunables as host_tunables
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.deployment import (
     DESIRED,
@@ -29,9 +30,11 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.host.deployment i
     PROGRAM,
     UNIT_FILE,
 )
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.ethtool_ioctl import Ioctl
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.files import LOCK, SUFFIX, Busy, locked
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.journal import JOURNAL, BrokenJournal
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host, Unreadable
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.nic_parameters import Parameter
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import (
     CHANGED,
     DRIFTED,
@@ -41,9 +44,11 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting imp
     OwnedFile,
     Plan,
     Setting,
+    Unsupported,
 )
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.tunables import OWNED_FILE, assignments
 from ansible_collections.lowlatency.fleet.tests.unit import fixture_host
+from ansible_collections.lowlatency.fleet.tests.unit.fixture_driver import GRO, Driver, Family, Opened
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_host import (
     IRQ_PART,
     KERNEL_PART,
@@ -56,6 +61,7 @@ from ansible_collections.lowlatency.fleet.tests.unit.fixture_host import (
     tree,
     tunable_machine,
 )
+from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import FixtureMachine
 
 SACK_FILE = "/proc/sys/net/ipv4/tcp_sack"
 ACPI_FILE = "/proc/irq/9/smp_affinity_list"
@@ -334,8 +340,6 @@ def test_a_wish_that_is_wrong_on_any_host_never_begins(root: Path, documents: An
     ("documents", "words"),
     [
         ({**WANTED, "irq_affinity": {"irq_affinity": {**IRQ_PART, "isolated": "6-9"}}}, ["CPUs 8-9 are not online"]),
-        ({**WANTED, "irq_affinity": {"irq_affinity": {**IRQ_PART, "nics": [{"pci": "0000:99:00.0", "cpus": "4"}]}}}, ["no such NIC"]),
-        ({**WANTED, "ethtool": {"nic_tuning": {"nics": [{"interface": "eth9"}], "features": {"gro": "off"}}}}, ["eth9", "there are: eth0, eth1"]),
         ({**WANTED, "tunables": {"kernel_tunables": {"values": {"net.ipv4.tcp_sack": 0}}, "tcp_tuning": TCP_PART}},
          ["net.ipv4.tcp_sack", "kernel_tunables wants 0", "tcp_tuning wants 1"]),
     ],
@@ -349,6 +353,24 @@ def test_a_wish_of_one_domain_that_cannot_be_right_here_stops_all_of_them(root: 
             assert word in str(caught.value)
     assert writes.done == []
     assert {**tree(root), "run": (), LOCK[1:]: ()} == {**before, "run": (), LOCK[1:]: ()}, "nothing but the lock"
+
+
+@pytest.mark.parametrize(
+    ("documents", "name", "words"),
+    [
+        ({**WANTED, "irq_affinity": {"irq_affinity": {**IRQ_PART, "nics": [{"pci": "0000:99:00.0", "cpus": "4"}, {"pci": fixture_host.NIC, "cpus": "4-5"}]}}},
+         "0000:99:00.0", ["no such NIC"]),
+        ({**WANTED, "ethtool": {"nic_tuning": {"nics": [{"interface": "eth9"}], "features": {"gro": "off"}}}}, "eth9", ["there are: eth0, eth1"]),
+    ],
+)
+def test_a_nic_that_is_not_there_is_an_error_of_it_alone(root: Path, writes: Writes, documents: Any, name: str, words: list[str]) -> None:
+    """A NIC that is missing, or that is wrong in itself, refuses neither the other NICs nor the other domains; the run fails in the end."""
+    foretold, outcome = runner.audit(begun(root, documents)), runner.apply(begun(root, documents))
+    for found in (foretold, outcome):
+        assert [setting.key for setting in found.errors] == [("nic", name)]
+        for word in words:
+            assert word in found.errors[0].reason
+    assert named(outcome, "eth0-TxRx-0").state == CHANGED and named(outcome, "net.ipv4.tcp_sack").state == CHANGED
 
 
 def test_what_cannot_be_read_stops_a_run_and_is_an_error_of_an_audit(root: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -870,3 +892,310 @@ def test_a_finding_is_told_and_neither_written_nor_a_change(root: Path, monkeypa
 def test_an_error_of_one_nic_stops_no_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = Nic(monkeypatch, root).outcome()
     assert [setting.name for setting in outcome.errors] == ["eth9"] and keys(outcome, CHANGED) >= {("net.channels", "eth0")}
+
+
+# --- settings that are written at once --------------------------------------------------------------------------------
+
+
+class Batched:
+    """A domain whose settings are written by groups; ``refuses`` has what may not be in a request, ``resets`` what a write undoes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path, **values: str) -> None:
+        self.values = values
+        self.refuses: dict[str, Exception] = {}
+        self.resets: dict[str, dict[str, str]] = {}
+        self.writes: list[list[str]] = []
+        self.root = root
+        domain = Domain("ethtool", {}, lambda spec: [], lambda host, spec: dict(self.values), self.plan,
+                        lambda host, state, setting: self.write(host, state, [setting]), "agent", each_alone=True, resets=True,
+                        batches=Batches(lambda setting: setting.control, self.write))
+        monkeypatch.setitem(runner.DOMAINS, "ethtool", domain)
+
+    def plan(self, state: dict[str, str], spec: Any) -> Plan:
+        return Plan(tuple(Setting(name.partition("_")[0], name, wanted, state[name]) for name, wanted in spec.items()))
+
+    def write(self, host: Host, state: Any, settings: Any) -> None:
+        self.writes.append([setting.name for setting in settings])
+        for setting in settings:
+            if setting.name in self.refuses:
+                raise self.refuses[setting.name]
+        for setting in settings:
+            self.values.update(self.resets.get(setting.name, {}))
+        for setting in settings:
+            self.values[setting.name] = setting.desired
+
+    def applied(self, **wanted: str) -> runner.Outcome:
+        return runner.apply(runner.begin(Host(str(self.root)), {"ethtool": {"site": wanted}}, b"#!program"))
+
+
+def test_neighbours_of_one_kind_are_written_at_once_in_the_order_of_the_plan(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nic = Batched(monkeypatch, root, ring_rx="1", ring_tx="1", ring_ok="2", coalesce_a="1", ring_late="1")
+    outcome = nic.applied(ring_rx="2", ring_ok="2", ring_tx="2", coalesce_a="2", ring_late="2")
+    assert nic.writes == [["ring_rx", "ring_tx"], ["coalesce_a"], ["ring_late"]], "what is right is not sent, and nothing overtakes"
+    assert keys(outcome, CHANGED) >= {("ring", "ring_rx"), ("ring", "ring_tx"), ("coalesce", "coalesce_a"), ("ring", "ring_late")}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "state", "words"),
+    [(OSError(errno.EINVAL, "Invalid argument: not that"), ERROR, "not that"), (Unsupported("driver igb refuses it"), UNSUPPORTED, "driver igb refuses it")],
+)
+def test_where_a_request_is_refused_each_of_it_is_tried_alone(root: Path, monkeypatch: pytest.MonkeyPatch, refusal: Exception, state: str, words: str) -> None:
+    nic = Batched(monkeypatch, root, ring_rx="1", ring_no="1", ring_tx="1", other_a="1")
+    nic.refuses["ring_no"] = refusal
+    outcome = nic.applied(ring_rx="2", ring_no="2", ring_tx="2", other_a="2")
+    assert nic.writes == [["ring_rx", "ring_no", "ring_tx"], ["ring_rx"], ["ring_no"], ["ring_tx"], ["other_a"]]
+    assert (named(outcome, "ring_no").state, named(outcome, "ring_no").current) == (state, "1") and words in named(outcome, "ring_no").reason
+    assert keys(outcome, CHANGED) >= {("ring", "ring_rx"), ("ring", "ring_tx"), ("other", "other_a")}
+
+
+def test_what_is_refused_is_not_tried_again_in_the_second_pass(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nic = Batched(monkeypatch, root, channels="8", ring_rx="1", ring_no="1")
+    nic.refuses["ring_no"] = OSError(errno.EINVAL, "no")
+    nic.resets["ring_rx"] = {"channels": "64"}
+    outcome = nic.applied(channels="4", ring_rx="2", ring_no="2")
+    assert nic.writes == [["channels"], ["ring_rx", "ring_no"], ["ring_rx"], ["ring_no"], ["channels"]]
+    assert nic.values == {"channels": "4", "ring_rx": "2", "ring_no": "1"}
+    assert [setting.name for setting in outcome.errors] == ["ring_no"] and named(outcome, "channels").state == CHANGED
+
+
+def test_two_that_undo_each_other_are_an_error_and_no_endless_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nic = Batched(monkeypatch, root, a_="1", b_="1")
+    nic.resets.update(a_={"b_": "1"}, b_={"a_": "1"})
+    outcome = nic.applied(a_="2", b_="2")
+    assert nic.writes == [["a_"], ["b_"], ["a_"]]
+    assert [(setting.name, setting.reason) for setting in outcome.errors] == [("b_", "written, but the host did not keep it")]
+
+
+def test_nothing_is_written_a_second_time_where_nothing_was_reset(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nic = Batched(monkeypatch, root, a_="1", b_="1")
+    nic.applied(a_="2", b_="2")
+    assert nic.writes == [["a_"], ["b_"]]
+    nic.applied(a_="2", b_="2")
+    assert nic.writes == [["a_"], ["b_"]]
+
+
+# --- NICs, from the domain to the driver ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nics(root: Path, monkeypatch: pytest.MonkeyPatch) -> Nics:
+    return Nics(root, monkeypatch)
+
+
+class Nics:
+    """Drivers of eth0 and eth1 below the real ethtool domain, on the machine of files."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = root
+        self.families = {name: Family(channels={"combined": Parameter(4, 8)}, rings={"rx": Parameter(512, 4096), "tx": Parameter(512, 4096)},
+                                      coalesce={"rx-usecs": Parameter(3), "rx-frames": Parameter(64)}) for name in ("eth0", "eth1")}
+        self.drivers = {name: Driver(name) for name in self.families}
+        self.guarded: dict[str, str] = {}
+        monkeypatch.setattr(ethtool, "Netlink", Opened)
+        monkeypatch.setattr(ethtool, "read_group", lambda link, interface, group: self.families[interface].read_group(link, interface, group))
+        monkeypatch.setattr(ethtool, "write_group",
+                            lambda link, interface, group, values: self.families[interface].write_group(link, interface, group, values))
+        monkeypatch.setattr(ethtool, "management_interfaces", lambda host: self.guarded)
+        monkeypatch.setattr(Ioctl, "ask", lambda link, interface, request: self.drivers[interface](interface, request))
+        # the tree is this machine's, not one that somebody captured
+        monkeypatch.setattr(ethtool, "_nic_state", self._as_live(ethtool._nic_state))
+
+    def _as_live(self, real: Any) -> Any:
+        def read(host: Host, *arguments: Any) -> Any:
+            live = Live(str(self.root))
+            return real(live, *arguments)
+        return read
+
+    def gone(self, interface: str) -> None:
+        """As an interface that was taken away: its driver answers ENODEV, and sysfs has it no more."""
+        self.drivers[interface].error = errno.ENODEV
+        self.families[interface].groups = dict.fromkeys(("channels", "rings", "coalesce", "pause", "eee", "private_flags"), errno.ENODEV)
+        (self.root / "sys/class/net" / interface).unlink()
+
+    def documents(self, *entries: dict[str, Any], **spec: Any) -> Any:
+        return {"ethtool": {"nic_tuning": {**spec, "nics": list(entries or ({"interface": "eth0"}, {"interface": "eth1"}))}}}
+
+    def applied(self, *entries: dict[str, Any], **spec: Any) -> runner.Outcome:
+        return runner.apply(begun(self.root, self.documents(*entries, **spec)))
+
+    def audited(self, *entries: dict[str, Any], **spec: Any) -> runner.Outcome:
+        return runner.audit(begun(self.root, self.documents(*entries, **spec)))
+
+
+class Live(Host):
+    """A machine of files that says it is the live one."""
+
+    live = True  # type: ignore[assignment]
+
+    def path(self, name: str) -> str:
+        return self.root + name
+
+    def followed(self, name: str) -> str:
+        return self.root + name
+
+
+def test_nics_are_tuned_by_one_request_a_kind_and_then_stay_as_they_are(nics: Nics) -> None:
+    wanted = {"rings": {"rx": "max", "tx": 1024}, "coalesce": {"rx-usecs": 0, "rx-frames": 1}, "features": {"gro": "off"}}
+    outcome = nics.applied(**wanted)
+    assert outcome.errors == [] and outcome.changed
+    for family in nics.families.values():
+        assert family.writes == [("rings", {"rx": 4096, "tx": 1024}), ("coalesce", {"rx-usecs": 0, "rx-frames": 1})]
+    assert [driver.sent for driver in nics.drivers.values()] == [[(1 << GRO, 0)]] * 2
+    again = nics.applied(**wanted)
+    assert not again.changed and {setting.state for setting in again.settings} == {OK}
+    assert originals(nics.root)["ethtool", "net.ring.rx_tx", "eth0.rx"] == "512"
+
+
+def test_an_interface_that_vanishes_between_read_and_write_is_named_and_the_others_are_finished(nics: Nics, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = ethtool.write_group
+
+    def write_group(link: Any, interface: str, group: str, values: Any) -> None:
+        if interface == "eth0" and not nics.drivers["eth0"].error:
+            nics.gone("eth0")
+        real(link, interface, group, values)
+
+    monkeypatch.setattr(ethtool, "write_group", write_group)
+    outcome = nics.applied(rings={"rx": "max"}, features={"gro": "off"})
+    errors = {setting.name: setting.reason for setting in outcome.errors}
+    assert errors["eth0"] == "no such interface on this host; there are: eth1"
+    assert set(errors) == {"eth0", "eth0.rx", "eth0.gro"} and "could not be read back" in errors["eth0.rx"]
+    assert {named(outcome, f"eth1.{name}").state for name in ("rx", "gro")} == {CHANGED}
+
+
+def test_an_interface_that_answers_no_more_but_is_still_listed_is_an_error_too(nics: Nics, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = ethtool.write_group
+
+    def write_group(link: Any, interface: str, group: str, values: Any) -> None:
+        nics.drivers["eth0"].error = errno.ENODEV
+        nics.families["eth0"].groups = dict.fromkeys(nics.families["eth0"].groups, errno.ENODEV)
+        real(link, interface, group, values)
+
+    monkeypatch.setattr(ethtool, "write_group", write_group)
+    outcome = nics.applied(rings={"rx": "max"})
+    assert f"{os.strerror(errno.ENODEV)} while it was read" in named(outcome, "eth0").reason
+    assert named(outcome, "eth1.rx").state == CHANGED
+
+
+def test_an_interface_that_went_before_its_turn_is_one_error(nics: Nics, writes: Writes) -> None:
+    """As one that an earlier domain's service had made: it is not told as many errors as it had settings."""
+    writes.before = lambda name: nics.gone("eth0") if not nics.drivers["eth0"].error else None
+    documents = {"hugepages": {"x": {}}, **nics.documents(rings={"rx": "max", "tx": "max"})}
+    real = runner.DOMAINS["hugepages"]
+    first = Domain("hugepages", {}, lambda spec: [], lambda host, spec: None, lambda state, spec: Plan((Setting("x", "x", "1", str(int(bool(writes.done)))),)),
+                   lambda host, state, setting: writes._about_to("x"), "write")
+    runner.DOMAINS["hugepages"] = first
+    try:
+        outcome = runner.apply(begun(nics.root, documents))
+    finally:
+        runner.DOMAINS["hugepages"] = real
+    assert [setting.key for setting in outcome.errors if setting.control != "x"] == [("nic", "eth0")]
+    assert named(outcome, "eth1.rx").state == CHANGED
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "words"),
+    [
+        ({"pci": "0000:05:00.0"}, "0000:05:00.0", "is no network controller (class 0x010802"),
+        ({"interface": "eth0", "rings": {"rx": 9999}}, "eth0", "rings: rx 9999 is more than the 4096 this NIC can have"),
+        ({"interface": "eth0", "channels": {"combined": 0}}, "eth0", "give 1 at least"),
+        ({"interface": "eth0", "coalesce": {"rx_usecs": 5}}, "eth0", "write rx-usecs"),
+        ({"interface": "eth0", "coalesce": {"rx-usecs": 0, "rx-frames": 0}}, "eth0", "(R13)"),
+        ({"interface": "eth0", "rss": {"hash": {"tcp9": "sd"}}}, "eth0", "no packet type tcp9"),
+        ({"pci": "0000:01:00.0", "rules": [{"flow-type": "udp4", "dst-port": 1, "action": 99}]}, "0000:01:00.0", "no such queue; there are 4"),
+    ],
+)
+def test_what_is_wrong_with_one_nic_leaves_the_other_to_be_tuned(nics: Nics, entry: dict[str, Any], name: str, words: str) -> None:
+    tunable = FixtureMachine(nics.root)
+    tunable.pci("0000:05:00.0", {"class": "0x010802"})
+    outcome = nics.applied(entry, {"interface": "eth1"}, features={"gro": "off"})
+    assert [setting.key for setting in outcome.errors] == [("nic", name)] and words in outcome.errors[0].reason
+    assert named(outcome, "eth1.gro").state == CHANGED
+    assert nics.drivers["eth0"].sent == [] == nics.families["eth0"].writes, "nothing is set of the other"
+    assert [setting.key for setting in nics.audited(entry, {"interface": "eth1"}, features={"gro": "off"}).errors] == [("nic", name)]
+
+
+def test_one_nic_by_interface_and_by_pci_address_is_not_tuned_twice(nics: Nics) -> None:
+    outcome = nics.applied({"interface": "eth0"}, {"pci": "0000:01:00.0"}, {"interface": "eth1"}, features={"gro": "off"})
+    assert {setting.key for setting in outcome.errors} == {("nic", "eth0"), ("nic", "0000:01:00.0")}
+    assert all("is the same NIC as" in setting.reason for setting in outcome.errors)
+    assert nics.drivers["eth0"].sent == [] and named(outcome, "eth1.gro").state == CHANGED
+
+
+def test_the_management_nic_is_left_alone_unless_its_entry_says_so(nics: Nics) -> None:
+    nics.guarded["eth0"] = "carries this SSH connection"
+    outcome = nics.applied(features={"gro": "off"})
+    assert [setting.key for setting in outcome.errors] == [("nic", "eth0")] and "management: true" in outcome.errors[0].reason
+    assert nics.drivers["eth0"].sent == [] and named(outcome, "eth1.gro").state == CHANGED
+    allowed = nics.applied({"interface": "eth0", "management": True}, {"interface": "eth1"}, features={"gro": "off"})
+    assert allowed.errors == [] and named(allowed, "eth0.gro").state == CHANGED
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [({"rings": {"rx_mini": 5}}, "rings: no parameter 'rx_mini'; write rx-mini"), ({"required": ["coalesce.rx_usecs"]}, "write rx-usecs"),
+     ({"channels": {"queues": 0}}, "give 1 at least"), ({"coalesce": {"tx-usecs": 0, "tx-frames": 0}}, "(R13)")],
+)
+def test_what_is_wrong_of_all_nics_never_begins(nics: Nics, spec: dict[str, Any], words: str) -> None:
+    with pytest.raises(runner.Refused) as caught:
+        nics.applied(**spec)
+    assert words in str(caught.value)
+
+
+def test_what_a_driver_has_not_is_told_and_stops_nothing(nics: Nics) -> None:
+    nics.families["eth0"].groups["coalesce"] = {"rx-usecs": Parameter(3)}
+    outcome = nics.applied(coalesce={"rx-usecs": 0, "rx-frames": 1}, eee={"enabled": "off"})
+    assert outcome.errors == []
+    assert keys(outcome, UNSUPPORTED) == {("net.coalesce.rx_frames", "eth0.rx-frames"), ("net.eee", "eth0.enabled"), ("net.eee", "eth1.enabled")}
+    assert named(outcome, "eth0.rx-usecs").state == named(outcome, "eth1.rx-frames").state == CHANGED
+
+
+@pytest.mark.parametrize("required", [[], ["coalesce.rx-frames"]], ids=["wished", "required"])
+def test_what_only_the_write_shows_to_be_missing_is_an_error_where_it_is_required(nics: Nics, required: list[str]) -> None:
+    nics.families["eth0"].refuses["rx-frames"] = errno.EOPNOTSUPP
+    outcome = nics.applied(coalesce={"rx-usecs": 0, "rx-frames": 1}, required=required)
+    setting = named(outcome, "eth0.rx-frames")
+    assert setting.state == (ERROR if required else UNSUPPORTED)
+    assert "driver igb refuses it" in setting.reason and "the driver's own words" in setting.reason
+    for words in ("required by the profile", "NIC eth0", "driver igb 5.19.0", "firmware 1.63"):
+        assert (words in setting.reason) is bool(required)
+    assert named(outcome, "eth0.rx-usecs").state == CHANGED, "tried alone, it is taken"
+    assert {named(outcome, f"eth1.{name}").state for name in ("rx-usecs", "rx-frames")} == {CHANGED}
+
+
+def test_what_is_required_and_missing_from_the_start_is_an_error_before_and_after(nics: Nics) -> None:
+    del nics.families["eth0"].groups["coalesce"]
+    for outcome in (nics.audited(coalesce={"rx-usecs": 0}, required=["coalesce"]), nics.applied(coalesce={"rx-usecs": 0}, required=["coalesce"])):
+        assert [setting.name for setting in outcome.errors] == ["eth0.rx-usecs"]
+        assert outcome.errors[0].reason == ("required by the profile, but driver igb has no coalesce to set (Operation not supported) "
+                                            "(NIC eth0, driver igb 5.19.0, firmware 1.63, 0x800009fa)")
+
+
+def test_a_driver_that_accepts_and_forgets_is_an_error_of_that_parameter(nics: Nics) -> None:
+    nics.families["eth0"].forgets.add("rx-usecs")
+    outcome = nics.applied(coalesce={"rx-usecs": 0, "rx-frames": 1})
+    assert [(setting.name, setting.reason, setting.current) for setting in outcome.errors] == [("eth0.rx-usecs", "written, but the host did not keep it", "3")]
+
+
+def test_interrupts_and_transmit_queues_that_went_with_their_channel_are_no_error(nics: Nics, writes: Writes) -> None:
+    """Fewer channels take the last queues away, with their interrupts and their XPS; the run is right and the next one finds nothing to do."""
+    folder = nics.root / "sys/class/net/eth0/queues"
+    for queue in range(2):
+        (folder / f"tx-{queue}").mkdir()
+        (folder / f"tx-{queue}/xps_cpus").write_text("00\n")
+    nics.families["eth0"].groups["channels"] = {"combined": Parameter(2, 8)}
+
+    class Shrinking(dict[str, Parameter]):
+        def __setitem__(self, name: str, value: Parameter) -> None:
+            super().__setitem__(name, value)
+            (nics.root / "proc/irq/42/eth0-TxRx-1").rmdir()
+            shutil.rmtree(folder / "tx-1")
+
+    nics.families["eth0"].groups["channels"] = Shrinking(combined=Parameter(2, 8))
+    documents = {**nics.documents({"interface": "eth0", "channels": {"combined": 1}}), "irq_affinity": WANTED["irq_affinity"]}
+    assert {"eth0-TxRx-1", "eth0.tx-1.xps_cpus"} <= {setting.name for setting in runner.audit(begun(nics.root, documents)).settings}
+    outcome = runner.apply(begun(nics.root, documents))
+    assert outcome.errors == [] and named(outcome, "eth0.combined").state == CHANGED
+    assert {named(outcome, name).state for name in ("eth0-TxRx-0", "eth0.tx-0.xps_cpus")} == {CHANGED}
+    assert (folder / "tx-0/xps_cpus").read_text() == "dc", "CPU 4 of its interrupt, and all isolated ones"
+    assert not {"eth0-TxRx-1", "eth0.tx-1.xps_cpus"} & {setting.name for setting in outcome.settings}
+    assert not runner.apply(begun(nics.root, documents)).changed

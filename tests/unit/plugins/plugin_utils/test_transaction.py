@@ -69,8 +69,12 @@ def test_without_begin_the_remedy_is_named(act: object) -> None:
 
 
 def test_arguments_are_validated_as_the_module_would() -> None:
-    spec = transaction.validated("h", "ethtool", DOMAINS["ethtool"].options, {"nics": [{"interface": "eth0", "management": "yes"}]})
-    assert spec == {"features": {}, "nics": [{"interface": "eth0", "management": True, "features": {}}]}
+    """What is left out has its default; what has none, such as irq_cpus and rules, stays out."""
+    asked = {"nics": [{"interface": "eth0", "management": "yes", "rings": {"rx": "max"}}], "required": "rings.rx,eee"}
+    spec = transaction.validated("h", "ethtool", DOMAINS["ethtool"].options, asked)
+    empty = {name: {} for name in ("private_flags", "channels", "rings", "coalesce", "pause", "eee", "features", "rss", "rps", "napi")}
+    assert spec == {**empty, "required": ["rings.rx", "eee"],
+                    "nics": [{**empty, "interface": "eth0", "management": True, "rings": {"rx": "max"}, "only_these_rules": False}]}
 
 
 @pytest.mark.parametrize(

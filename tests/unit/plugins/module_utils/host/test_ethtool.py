@@ -1,85 +1,74 @@
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ethtool ioctl: what is sent to the kernel and how its answers are read, against a driver made of a few bytes."""
+"""NICs read and written through all of the kernel's interfaces, against a driver made of a few bytes."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
-import struct
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host import ethtool
-from ansible_collections.lowlatency.fleet.plugins.module_utils.host.ethtool import (
-    GDRVINFO,
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.ethtool import batch_of, read_ethtool, write_ethtool
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.ethtool_ioctl import (
     GFEATURES,
+    GRSSH,
+    GRXCLSRLCNT,
     GSSET_INFO,
-    GSTRINGS,
-    SFEATURES,
-    SS_FEATURES,
-    read_ethtool,
-    write_feature,
+    SRXCLSRLINS,
+    SRXFH,
 )
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.nic import Feature, NicState
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import Setting
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.nic import (
+    PARAMETER_GROUPS,
+    EthtoolState,
+    Feature,
+    NicState,
+    plan,
+)
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.nic_parameters import Parameter
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import ERROR, Setting, Unsupported
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.steering import parse_rule
+from ansible_collections.lowlatency.fleet.tests.unit.fixture_driver import GRO, TCP4, Driver, Family, installed
+from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import FixtureMachine, two_sockets
 
-# 40 features, so that they take two words; an empty name is a bit the kernel keeps for itself.
-NAMES = ["tx-scatter-gather", "rx-gro", "", "rx-lro", *(f"bit-{index}" for index in range(4, 32)), "tx-tcp-segmentation", "tx-tcp6-segmentation",
-         *(f"bit-{index}" for index in range(34, 40))]
-GRO, LRO, TCP4, TCP6 = (NAMES.index(name) for name in ("rx-gro", "rx-lro", "tx-tcp-segmentation", "tx-tcp6-segmentation"))
-
-
-class Driver:
-    """Answers as net/ethtool/ioctl.c does."""
-
-    def __init__(self) -> None:
-        self.active = 1 << GRO | 1 << TCP4
-        self.available = (1 << 40) - 1 & ~(1 << TCP6)
-        self.never = 1 << LRO
-        self.sent: list[tuple[int, int]] = []
-        self.error = 0
-
-    def __call__(self, link: Any, interface: str, request: bytes) -> bytes:
-        assert interface == "lo"
-        command = struct.unpack_from("=I", request)[0]
-        if self.error:
-            raise OSError(self.error, os.strerror(self.error))
-        if command == GDRVINFO:
-            return struct.pack("=I32s160x", GDRVINFO, b"igb")
-        if command == GSSET_INFO:
-            assert struct.unpack_from("=Q", request, 8)[0] == 1 << SS_FEATURES
-            return struct.pack("=IIQI", GSSET_INFO, 0, 1 << SS_FEATURES, len(NAMES))
-        if command == GSTRINGS:
-            assert len(request) == 12 + 32 * len(NAMES), "the kernel writes this much"
-            return request[:12] + b"".join(name.encode().ljust(32, b"\0") for name in NAMES)
-        if command == GFEATURES:
-            assert struct.unpack_from("=I", request, 4)[0] == 2 and len(request) == 8 + 2 * 16
-            words = [[value >> 32 * block & 0xFFFFFFFF for value in (self.available, self.active, self.active, self.never)] for block in (0, 1)]
-            return request[:8] + struct.pack("=8I", *words[0], *words[1])
-        assert command == SFEATURES and len(request) == 8 + 2 * 8
-        valid0, wanted0, valid1, wanted1 = struct.unpack_from("=4I", request, 8)
-        self.sent.append((valid0 | valid1 << 32, wanted0 | wanted1 << 32))
-        return request
+RULE = {"flow-type": "udp4", "dst-ip": "233.54.12.1", "dst-port": 26400, "action": 2}
+FLOW = "udp4 dst-ip 233.54.12.1 dst-port 26400"
 
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
     made = Driver()
-    monkeypatch.setattr(ethtool, "_ioctl", made)
+    installed(monkeypatch, made)
     return made
 
 
-def state() -> NicState:
-    return read_ethtool(Host(), {"nics": [{"interface": "lo"}]}).nics[0]
+@pytest.fixture(autouse=True)
+def family(monkeypatch: pytest.MonkeyPatch) -> Family:
+    made = Family(channels={"combined": Parameter(8, 64)}, rings={"rx": Parameter(512, 4096), "tx": Parameter(512, 4096)},
+                  coalesce={"rx-usecs": Parameter(3), "adaptive-rx": Parameter(1)}, private_flags={"legacy-rx": Parameter(0)})
+    installed(monkeypatch, family=made)
+    return made
 
 
-def write(name: str, desired: str) -> None:
-    write_feature(Host(), read_ethtool(Host(), {"nics": [{"interface": "lo"}]}), Setting("c", f"lo.{name}", desired))
+def read(spec: dict[str, Any] | None = None, **entry: Any) -> EthtoolState:
+    return read_ethtool(Host(), {**(spec or {}), "nics": [{"interface": "lo", **entry}]})
+
+
+def state(**entry: Any) -> NicState:
+    return read(**entry).nics[0]
+
+
+def write(control: str, name: str, desired: str | None, spec: dict[str, Any] | None = None, **entry: Any) -> None:
+    write_ethtool(Host(), read(spec, **entry), [Setting(control, f"lo.{name}", desired)])
+
+
+# --- features ---------------------------------------------------------------------------------------------------------
 
 
 def test_features_are_read_by_their_bits(driver: Driver) -> None:
@@ -88,15 +77,20 @@ def test_features_are_read_by_their_bits(driver: Driver) -> None:
     assert len(found.features) == 39 and "" not in found.features
     assert found.features["rx-gro"] == Feature(active=True, fixed=False)
     assert found.features["rx-lro"] == Feature(active=False, fixed=True)
-    assert found.features["tx-tcp-segmentation"] == Feature(active=True, fixed=False)
-    assert found.features["tx-tcp6-segmentation"] == Feature(active=False, fixed=True)
 
 
 @pytest.mark.parametrize(("name", "bits"), [("gro", 1 << GRO), ("tso", 1 << TCP4), ("lro", 0), ("bit-39", 1 << 39), ("bit-31", 1 << 31)])
 def test_exactly_the_movable_bits_are_sent(driver: Driver, name: str, bits: int) -> None:
-    write(name, "off")
-    write(name, "on")
+    write(f"net.offload.{name}", name, "off")
+    write(f"net.offload.{name}", name, "on")
     assert driver.sent == [(bits, 0), (bits, bits)]
+
+
+def test_features_of_one_nic_are_sent_in_one_request(driver: Driver) -> None:
+    wanted = [Setting(f"net.offload.{name}", f"lo.{name}", on) for name, on in (("gro", "off"), ("bit-39", "on"), ("tso", "off"))]
+    assert len({batch_of(setting) for setting in wanted}) == 1
+    write_ethtool(Host(), read(), wanted)
+    assert driver.sent == [(1 << GRO | 1 << 39 | 1 << TCP4, 1 << 39)]
 
 
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL])
@@ -105,9 +99,17 @@ def test_a_driver_without_features_is_no_error(driver: Driver, code: int) -> Non
     assert state().features is None and state().unreadable == ""
 
 
-def test_any_other_answer_is_told(driver: Driver) -> None:
-    driver.error = errno.ENODEV
-    assert os.strerror(errno.ENODEV) in state().unreadable
+@pytest.mark.parametrize("command", [GSSET_INFO, GFEATURES])
+def test_any_other_answer_is_told(driver: Driver, command: int) -> None:
+    driver.errors[command] = errno.ENODEV
+    assert state().unreadable == f"{os.strerror(errno.ENODEV)} while it was read"
+
+
+def test_driver_and_versions_are_read(driver: Driver) -> None:
+    assert state().software == "driver igb 5.19.0, firmware 1.63, 0x800009fa"
+
+
+# --- what is no interface ---------------------------------------------------------------------------------------------
 
 
 def test_an_interface_that_is_not_there_names_those_that_are(driver: Driver) -> None:
@@ -115,15 +117,299 @@ def test_an_interface_that_is_not_there_names_those_that_are(driver: Driver) -> 
     assert "no such interface" in found.unreadable and "lo" in found.unreadable
 
 
-def test_a_captured_tree_says_that_it_holds_no_features(tmp_path: Any) -> None:
-    (tmp_path / "sys/class/net/eth0").mkdir(parents=True)
-    assert "captured tree" in read_ethtool(Host(str(tmp_path)), {"nics": [{"interface": "eth0"}]}).nics[0].unreadable
+@pytest.fixture
+def machine(tmp_path: Path) -> FixtureMachine:
+    made = two_sockets(tmp_path)
+    for interface, address in (("eth0", "0000:01:00.0"), ("eth1", "0000:02:00.0")):
+        made.link(f"sys/class/net/{interface}", f"../../devices/pci0000:00/{address}/net/{interface}")
+        made.link(f"sys/devices/pci0000:00/{address}/net/{interface}/device", "../../../" + address)
+    return made
 
 
-def test_a_name_too_long_for_the_kernel_is_not_cut() -> None:
+def of_tree(machine: FixtureMachine, *nics: dict[str, Any], **spec: Any) -> EthtoolState:
+    return read_ethtool(Host(str(machine.root)), {**spec, "nics": list(nics)})
+
+
+def test_a_captured_tree_says_that_it_holds_no_features(machine: FixtureMachine) -> None:
+    assert "captured tree" in of_tree(machine, {"interface": "eth0"}).nics[0].unreadable
+
+
+@pytest.mark.parametrize("address", ["0000:05:00.0", "0000:05:00.0".upper()])
+def test_a_pci_address_of_a_storage_controller_is_told_as_that(machine: FixtureMachine, address: str) -> None:
+    machine.pci("0000:05:00.0", {"class": "0x010802"})
+    assert of_tree(machine, {"pci": address}).nics[0].unreadable == "PCI device 0000:05:00.0 is no network controller (class 0x010802, driver none)"
+    machine.link("sys/devices/pci0000:00/0000:05:00.0/driver", "../../../bus/pci/drivers/nvme")
+    found = of_tree(machine, {"pci": address})
+    assert "(class 0x010802, driver nvme)" in found.nics[0].unreadable
+    [setting] = plan(found, {"nics": [{"pci": address}], "features": {"gro": "off"}}).settings
+    assert (setting.control, setting.name, setting.state) == ("nic", address, ERROR) and "no network controller" in setting.reason
+
+
+def test_a_nic_that_no_kernel_driver_serves_says_who_has_it(machine: FixtureMachine) -> None:
+    folder = machine.pci("0000:06:00.0", {"class": "0x020000"})
+    assert of_tree(machine, {"pci": "0000:06:00.0"}).nics[0].unreadable == "PCI device 0000:06:00.0 has no interface: no driver is bound to it"
+    machine.link(f"{folder}/driver", "../../../bus/pci/drivers/vfio-pci")
+    assert "driver vfio-pci gives it none" in of_tree(machine, {"pci": "0000:06:00.0"}).nics[0].unreadable
+
+
+@pytest.mark.parametrize("entry", [{"pci": "0000:99:00.0"}, {"pci": "../net/eth0"}, {"mac": "02:00:00:00:00:99"}, {"interface": "eth9"}])
+def test_a_name_of_nothing_names_the_interfaces_there_are(machine: FixtureMachine, entry: dict[str, str]) -> None:
+    assert of_tree(machine, entry).nics[0].unreadable == "no such interface on this host; there are: eth0, eth1"
+
+
+def test_one_that_is_not_there_leaves_the_others_in_their_order(driver: Driver) -> None:
+    found = read_ethtool(Host(), {"nics": [{"interface": "none0"}, {"interface": "lo"}, {"interface": "none1"}]}).nics
+    assert [(nic.interface, bool(nic.unreadable)) for nic in found] == [("none0", True), ("lo", False), ("none1", True)]
+
+
+def test_the_interface_of_the_default_route_is_guarded(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ethtool, "management_interfaces", lambda host: {"lo": "carries the default route"})
+    assert state().guard == "lo carries the default route"
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+def test_every_group_of_parameters_is_read_or_it_is_said_why_there_is_none(driver: Driver, family: Family) -> None:
+    found = state()
+    assert found.parameters == family.groups
+    assert found.missing == {group: f"driver igb has no {group} to set ({os.strerror(errno.EOPNOTSUPP)})" for group in ("pause", "eee")}
+    assert found.unreadable == ""
+
+
+def test_a_kernel_without_the_netlink_family_still_has_features(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Absent:
+        def __enter__(self) -> Any:
+            raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
+
+        def __exit__(self, *_error: object) -> None:
+            pass
+
+    monkeypatch.setattr(ethtool, "Netlink", Absent)
+    found = state()
+    assert found.features and found.parameters == {} and set(found.missing) == set(PARAMETER_GROUPS)
+    assert "no ethtool netlink family (Linux 5.6 brought it)" in found.missing["rings"]
+
+
+def test_a_kernel_whose_netlink_has_no_ethtool_is_the_same(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def family(link: Any, name: str) -> int:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(ethtool.Netlink, "family", family)
+    assert "no ethtool netlink family" in state().missing["coalesce"]
+
+
+@pytest.mark.parametrize("code", [errno.ENODEV, errno.EIO])
+def test_an_interface_that_goes_while_it_is_read_is_told(driver: Driver, family: Family, code: int) -> None:
+    family.groups["coalesce"] = code
+    found = state()
+    assert found.unreadable == f"{os.strerror(code)} while it was read" and found.parameters == {}
+
+
+def test_an_answer_that_does_not_come_is_told_too(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(link: Any, interface: str, group: str) -> Any:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(ethtool, "read_group", late)
+    assert state().unreadable == "timed out while it was read"
+
+
+def test_parameters_of_one_group_are_sent_in_one_request(driver: Driver, family: Family) -> None:
+    wanted = [Setting("net.coalesce.adaptive", "lo.adaptive-rx", "off"), Setting("net.coalesce.rx_usecs", "lo.rx-usecs", "0")]
+    assert len({batch_of(setting) for setting in wanted}) == 1
+    write_ethtool(Host(), read(), wanted)
+    assert family.writes == [("coalesce", {"adaptive-rx": 0, "rx-usecs": 0})]
+
+
+@pytest.mark.parametrize(
+    ("control", "name", "desired", "written"),
+    [
+        ("net.channels", "combined", "4", ("channels", {"combined": 4})),
+        ("net.ring.rx_tx", "rx", "4096", ("rings", {"rx": 4096})),
+        ("net.pause", "rx", "off", ("pause", {"rx": 0})),
+        ("net.eee", "enabled", "on", ("eee", {"enabled": 1})),
+        ("net.private_flag", "legacy-rx", "on", ("private_flags", {"legacy-rx": 1})),
+        ("net.coalesce.rx_usecs", "rx-usecs", "1", ("coalesce", {"rx-usecs": 1})),
+    ],
+)
+def test_a_setting_s_words_become_numbers(driver: Driver, family: Family, control: str, name: str, desired: str, written: Any) -> None:
+    family.groups.update(pause={"rx": Parameter(1)}, eee={"enabled": Parameter(0)})
+    write(control, name, desired)
+    assert family.writes == [written]
+
+
+def test_batches_are_of_one_nic_and_one_kind() -> None:
+    def batch(control: str, name: str) -> str:
+        return batch_of(Setting(control, name, "x"))
+
+    assert batch("net.ring.rx_tx", "eth0.rx") == batch("net.ring.rx_tx", "eth0.tx")
+    assert batch("net.coalesce.rx_usecs", "eth0.rx-usecs") == batch("net.coalesce.adaptive", "eth0.adaptive-rx")
+    apart = [batch("net.ring.rx_tx", "eth0.rx"), batch("net.ring.rx_tx", "eth1.rx"), batch("net.ring.rx_tx", "eth0.7.rx"), batch("net.channels", "eth0.rx"),
+             batch("net.pause", "eth0.rx"), batch("net.offload.rx", "eth0.rx"), batch("net.rss", "eth0.indirection"), batch("net.rss", "eth0.hash-udp4"),
+             batch("net.flow.ntuple", f"eth0.{FLOW}"), batch("net.flow.ntuple", "eth0.udp4 dst-port 1"), batch("net.rps_xps", "eth0.rx-0.rps_cpus"),
+             batch("net.rps_xps", "eth0.rx-1.rps_cpus"), batch("net.napi.threaded", "eth0.threaded")]
+    assert len(set(apart)) == len(apart)
+
+
+@pytest.mark.parametrize("interface", ["eth0", "eth0.7", "eth0.rx"])
+def test_the_interface_a_setting_is_of_may_have_dots(interface: str) -> None:
+    nics = tuple(NicState(name) for name in ("eth", "eth0", "eth0.7", "eth0.rx"))
+    found = ethtool._nic_of(EthtoolState(nics), Setting("net.ring.rx_tx", f"{interface}.tx", "1"))
+    assert found.interface == interface
+
+
+# --- what a driver refuses --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.ENOTTY])
+def test_what_a_driver_has_not_is_unsupported_when_it_is_written(driver: Driver, family: Family, code: int) -> None:
+    family.refuses["rx-usecs"] = code
+    with pytest.raises(Unsupported, match=r"driver igb refuses it: .*the driver's own words"):
+        write("net.coalesce.rx_usecs", "rx-usecs", "0")
+
+
+@pytest.mark.parametrize("required", ["coalesce.rx-usecs", "coalesce"])
+def test_what_is_required_is_an_error_with_nic_driver_and_versions_when_it_is_written(driver: Driver, family: Family, required: str) -> None:
+    family.refuses["rx-usecs"] = errno.EOPNOTSUPP
     with pytest.raises(OSError) as caught:
-        ethtool._ioctl(None, "sixteen-letters0", b"")  # type: ignore[arg-type]
-    assert caught.value.errno == errno.ENODEV
+        write("net.coalesce.rx_usecs", "rx-usecs", "0", {"required": [required]})
+    assert caught.value.errno == errno.EOPNOTSUPP
+    for words in ("required by the profile, but driver igb refuses it", "NIC lo", "driver igb 5.19.0", "firmware 1.63"):
+        assert words in caught.value.strerror
+
+
+def test_another_parameter_that_is_required_makes_this_one_no_error(driver: Driver, family: Family) -> None:
+    family.refuses["rx-usecs"] = errno.EOPNOTSUPP
+    with pytest.raises(Unsupported):
+        write("net.coalesce.rx_usecs", "rx-usecs", "0", {"required": ["coalesce.tx-usecs", "rings"]})
+
+
+@pytest.mark.parametrize("code", [errno.ENODEV, errno.EINVAL, errno.EBUSY, errno.EPERM])
+def test_any_other_refusal_is_an_error_in_the_kernel_s_words(driver: Driver, family: Family, code: int) -> None:
+    family.refuses["rx"] = code
+    with pytest.raises(OSError, match="the driver's own words") as caught:
+        write("net.ring.rx_tx", "rx", "64")
+    assert caught.value.errno == code
+
+
+# --- RSS --------------------------------------------------------------------------------------------------------------
+
+
+def test_rss_is_only_read_where_something_is_wanted_of_it(driver: Driver) -> None:
+    driver.table, driver.hashes = [0, 1, 0, 1], {2: 0x30}
+    assert (state().table, state().hashes) == (None, {})
+    found = state(rss={"equal": 2, "hash": {"udp4": "sdfn"}})
+    assert (found.table, found.hashes) == ((0, 1, 0, 1), {"udp4": "sd"})
+
+
+def test_a_driver_without_rss_is_no_error(driver: Driver) -> None:
+    driver.errors[GRSSH] = errno.EOPNOTSUPP
+    found = state(rss={"equal": 2, "hash": {"udp4": "sdfn"}})
+    assert (found.table, found.hashes, found.unreadable) == (None, {}, "")
+
+
+@pytest.mark.parametrize("hashes", [{"tcp5": "sd"}, "sd", ["tcp4"], 5])
+def test_a_wrong_wish_of_one_nic_does_not_keep_the_others_from_being_read(driver: Driver, hashes: Any) -> None:
+    spec = {"nics": [{"interface": "lo", "rss": {"hash": hashes}}]}
+    found = read_ethtool(Host(), spec)
+    [setting] = plan(found, spec).settings
+    assert (setting.control, setting.name, setting.state) == ("nic", "lo", ERROR) and "rss: hash" in setting.reason
+
+
+@pytest.mark.parametrize(("desired", "table"), [("equal 3", [0, 1, 2, 0, 1, 2, 0, 1]), ("1*4 0*4", [1, 1, 1, 1, 0, 0, 0, 0])])
+def test_a_table_is_written_as_its_words_say(driver: Driver, desired: str, table: list[int]) -> None:
+    driver.table = [0] * 8
+    write("net.rss", "indirection", desired)
+    assert driver.table == table
+
+
+def test_a_table_of_another_size_is_an_error_and_not_written(driver: Driver) -> None:
+    driver.table = [0] * 8
+    with pytest.raises(OSError, match="a table of 4 entries, but the NIC has 8"):
+        write("net.rss", "indirection", "1*4")
+    assert driver.table == [0] * 8
+
+
+def test_hash_fields_are_written(driver: Driver) -> None:
+    driver.hashes = {2: 0x30}
+    write("net.rss", "hash-udp4", "sdfn")
+    assert driver.hashes == {2: 0xF0}
+    driver.errors[SRXFH] = errno.EOPNOTSUPP
+    with pytest.raises(Unsupported):
+        write("net.rss", "hash-udp4", "sd")
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+
+def rules(driver: Driver) -> dict[int | None, str]:
+    return {rule.location: f"{rule.flow}: {rule.target}" for rule in state(only_these_rules=True).rules or ()}
+
+
+def test_rules_are_only_read_where_some_are_wanted(driver: Driver) -> None:
+    driver.places = 4
+    assert state().rules is None and state(rules=[RULE]).rules == () == state(only_these_rules=True).rules
+    driver.errors[GRXCLSRLCNT] = errno.EOPNOTSUPP
+    assert state(rules=[RULE]).rules is None and state(rules=[RULE]).unreadable == ""
+
+
+def test_a_rule_is_put_in_place_replaced_and_removed(driver: Driver) -> None:
+    driver.places = 4
+    write("net.flow.ntuple", "udp4 dst-port 1", "drop")
+    write("net.flow.ntuple", FLOW, "queue 2")
+    assert rules(driver) == {3: "udp4 dst-port 1: drop", 2: f"{FLOW}: queue 2"}
+    write("net.flow.ntuple", FLOW, "queue 5")
+    assert rules(driver) == {3: "udp4 dst-port 1: drop", 2: f"{FLOW}: queue 5"}
+    write("net.flow.ntuple", "udp4 dst-port 1", None)
+    assert rules(driver) == {2: f"{FLOW}: queue 5"}
+
+
+def test_a_rule_with_a_place_of_its_own_gets_it(driver: Driver) -> None:
+    driver.places = 4
+    write("net.flow.ntuple", FLOW, "queue 2", rules=[{**RULE, "loc": 1}])
+    assert rules(driver) == {1: f"{FLOW}: queue 2"}
+
+
+def test_rules_for_the_same_packets_in_several_places_all_go(driver: Driver) -> None:
+    driver.places = 4
+    for place in (0, 3):
+        ethtool.ioctl.insert_rule(ethtool.Ioctl(), "lo", parse_rule({**RULE, "loc": place}))
+    write("net.flow.ntuple", FLOW, "queue 1")
+    assert rules(driver) == {3: f"{FLOW}: queue 1"}
+
+
+def test_a_rule_that_a_driver_does_not_take_is_unsupported(driver: Driver) -> None:
+    driver.places = 4
+    driver.errors[SRXCLSRLINS] = errno.EOPNOTSUPP
+    with pytest.raises(Unsupported):
+        write("net.flow.ntuple", FLOW, "queue 1")
+    with pytest.raises(OSError, match="required by the profile"):
+        write("net.flow.ntuple", FLOW, "queue 1", {"required": ["rules"]}, rules=[RULE])
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_rps_and_napi_are_files_of_the_interface(machine: FixtureMachine) -> None:
+    host, held = Host(str(machine.root)), EthtoolState((NicState("eth0", "igb"),), {"nics": [{"interface": "eth0"}]})
+    folder = machine.root / "sys/class/net/eth0"
+    for name in ("threaded", "gro_flush_timeout"):
+        (folder / name).write_text("9\n")
+    write_ethtool(host, held, [Setting("net.rps_xps", "eth0.rx-1.rps_cpus", "0,4-5")])
+    write_ethtool(host, held, [Setting("net.napi.threaded", "eth0.threaded", "1")])
+    write_ethtool(host, held, [Setting("net.napi.defer", "eth0.gro_flush_timeout", "0")])
+    assert (folder / "queues/rx-1/rps_cpus").read_text() == "31" and (folder / "queues/rx-0/rps_cpus").read_text() == "0\n"
+    assert (folder / "threaded").read_text() == "1" and (folder / "gro_flush_timeout").read_text() == "0"
+
+
+def test_cpus_that_this_machine_cannot_have_are_an_error_of_the_write(machine: FixtureMachine) -> None:
+    held = EthtoolState((NicState("eth0", "igb"),), {"nics": [{"interface": "eth0"}]})
+    with pytest.raises(OSError, match="CPU 200") as caught:
+        write_ethtool(Host(str(machine.root)), held, [Setting("net.rps_xps", "eth0.rx-1.rps_cpus", "200")])
+    assert caught.value.errno == errno.EINVAL
+
+
+# --- this machine -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not shutil.which("ethtool"), reason="no ethtool to judge by")

@@ -16,6 +16,7 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.host import irq a
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.irq import IMMOVABLE, read_irqs, write_irq
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.irq import DEFAULT, NIC, IrqState
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.nic import QUEUE_CONTROL
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import Setting, Unsupported
 from ansible_collections.lowlatency.fleet.tests.unit import fixture_host
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_host import tunable_machine
@@ -156,3 +157,61 @@ def test_another_interrupt_with_the_same_number_is_tried_again(machine: FixtureM
 def test_a_broken_note_of_refusals_is_no_note(machine: FixtureMachine, text: str) -> None:
     machine.write(IMMOVABLE[1:], text)
     assert not [irq for irq in read(machine).irqs if irq.immovable]
+
+
+# --- transmit queues and counts ---------------------------------------------------------------------------------------
+
+TX = f"sys/devices/pci0000:00/{fixture_host.NIC}/net/eth0/queues"
+
+
+def test_transmit_queues_are_read_as_cpus(machine: FixtureMachine) -> None:
+    machine.write(f"{TX}/tx-0/xps_cpus", "03\n").write(f"{TX}/tx-1/xps_cpus", "00000001,00000000\n").write(f"{TX}/tx-10/xps_cpus", "00\n")
+    expected = ("eth0", {0: frozenset({0, 1}), 1: frozenset({32}), 10: frozenset()})
+    assert read(machine, {"pci": fixture_host.NIC}, {"interface": "eth0"}).xps == (expected, expected)
+
+
+def test_the_one_queue_of_a_nic_that_has_only_one_is_left_out(machine: FixtureMachine) -> None:
+    """The kernel has the file there, and answers ENOENT to whoever reads it."""
+    (machine.root / TX / "tx-0").mkdir(parents=True)
+    machine.link(f"{TX}/tx-0/xps_cpus", "nowhere").write(f"{TX}/tx-1/xps_cpus", "garbage\n")
+    assert read(machine, {"interface": "eth0"}).xps == (("eth0", {}),)
+
+
+def test_a_nic_without_an_interface_has_no_transmit_queues(machine: FixtureMachine) -> None:
+    assert read(machine, {"pci": "0000:99:00.0"}, {"interface": "eth9"}).xps == (("", {}), ("", {}))
+
+
+def test_a_transmit_queue_gets_its_cpus_as_a_mask(machine: FixtureMachine) -> None:
+    machine.write(f"{TX}/tx-0/xps_cpus", "00\n").write(f"{TX}/tx-1/xps_cpus", "00\n")
+    write_irq(Host(str(machine.root)), read(machine), Setting(QUEUE_CONTROL, "eth0.tx-1.xps_cpus", "1,4-5"))
+    assert (machine.root / TX / "tx-1/xps_cpus").read_text() == "32" and (machine.root / TX / "tx-0/xps_cpus").read_text() == "00\n"
+    with pytest.raises(FileNotFoundError):
+        write_irq(Host(str(machine.root)), read(machine), Setting(QUEUE_CONTROL, "eth0.tx-7.xps_cpus", "1"))
+
+
+def test_a_captured_tree_is_not_watched(machine: FixtureMachine) -> None:
+    machine.write("proc/interrupts", "  CPU0\n 9:  5  acpi\n")
+    assert read_irqs(Host(str(machine.root)), {"nics": [], "watch_seconds": 60}).counted is None
+
+
+class Watched:
+    """A live host with one text of /proc/interrupts after the other."""
+
+    live = True
+
+    def __init__(self, *texts: str | None) -> None:
+        self.texts = list(texts)
+
+    def read_if_there(self, name: str) -> str | None:
+        assert name == "/proc/interrupts"
+        return self.texts.pop(0)
+
+
+def test_a_host_is_watched_for_as_long_as_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(host_irq.time, "sleep", slept.append)
+    watched: Any = Watched("CPU0 CPU1\n 9:  5  7  acpi", "CPU0 CPU1\n 9:  5  9  acpi\n 10:  1  0  eth0")
+    assert host_irq._counted(watched, 3) == {9: {0: 0, 1: 2}, 10: {0: 1, 1: 0}} and slept == [3]
+    assert host_irq._counted(watched, 0) is None and slept == [3]
+    unreadable: Any = Watched(None, None)
+    assert host_irq._counted(unreadable, 1) == {}

@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.cpuset import format_cpulist, parse_cpulist
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.irq import (
     DEFAULT,
     NIC,
     OTHER,
+    QUIET,
     Irq,
     IrqState,
+    interrupt_counts,
     plan,
     problems,
     queue_index,
@@ -237,8 +240,14 @@ def test_housekeeping_cpus_none_of_which_is_online_are_refused() -> None:
     assert "(R1)" in refusal(machine(online=cpus(4, 5, 6, 7)), ISOLATING)
 
 
-def test_a_nic_that_is_not_there_is_refused() -> None:
-    assert "NIC 0000:99:00.0: no such NIC" in refusal(machine(nics=(None,)), {"nics": [{"pci": "0000:99:00.0", "cpus": "1"}]})
+def test_a_nic_that_is_not_there_is_an_error_of_it_alone() -> None:
+    """It refuses no other: the interrupts of all that is there are placed."""
+    state = machine(*queues(1), Irq(9, "acpi", ALL), nics=(None, (40, 41)))
+    found = settings(state, {**ISOLATING, "nics": [{"pci": "0000:99:00.0", "cpus": "1"}, {"interface": "eth1", "cpus": "2"}]})
+    missing = found.pop("0000:99:00.0")
+    assert (missing.control, missing.state, missing.reason) == ("nic", ERROR, "no such NIC on this host")
+    assert {name: setting.desired for name, setting in found.items()} == {
+        "eth1": "2", "eth1-TxRx-0": "2", "acpi": "0-3", "default_smp_affinity": "0-3"}
 
 
 @pytest.mark.parametrize(
@@ -263,3 +272,104 @@ def test_what_is_wrong_on_any_host(spec: dict[str, Any], words: list[str]) -> No
 @pytest.mark.parametrize("spec", [{}, ISOLATING, {"nics": []}, {"isolated": None, "housekeeping": None, "nics": None}])
 def test_what_is_right_has_no_problems(spec: dict[str, Any]) -> None:
     assert problems(spec) == []
+
+
+# --- transmit queues --------------------------------------------------------------------------------------------------
+
+
+def steered(queues_: dict[int, frozenset[int]], spec: dict[str, Any], cpulist: str, online: frozenset[int] = ALL) -> dict[str, Setting]:
+    state = IrqState((), ((),), online, online, xps=(("eth1", queues_),))
+    found = settings(state, {**spec, "nics": [{"interface": "eth1", "cpus": cpulist}]})
+    return {name: setting for name, setting in found.items() if setting.control == "net.rps_xps"}
+
+
+def test_each_transmit_queue_is_for_the_cpu_of_its_interrupt_and_its_share_of_the_isolated_ones() -> None:
+    found = steered(dict.fromkeys(range(3), cpus(0)), ISOLATING, "2-3")
+    assert {name: (setting.current, setting.desired) for name, setting in found.items()} == {
+        "eth1.tx-0.xps_cpus": ("0", "2,4,7"), "eth1.tx-1.xps_cpus": ("0", "3,5"), "eth1.tx-2.xps_cpus": ("0", "2,6")}
+    assert {setting.state for setting in found.values()} == {DRIFTED}
+
+
+def test_a_transmit_queue_that_is_right_stays() -> None:
+    assert steered({0: cpus(2, 4, 5, 6, 7)}, ISOLATING, "2")["eth1.tx-0.xps_cpus"].state == OK
+
+
+def test_without_isolated_cpus_a_queue_is_for_the_cpu_of_its_interrupt() -> None:
+    found = steered({0: cpus(), 1: cpus(3)}, {}, "2-3")
+    assert {name: setting.desired for name, setting in found.items()} == {"eth1.tx-0.xps_cpus": "2", "eth1.tx-1.xps_cpus": "3"}
+
+
+def test_a_nic_without_planned_cpus_keeps_its_transmit_queues() -> None:
+    assert steered({0: cpus(0)}, ISOLATING, "") == {} == steered({}, ISOLATING, "2")
+
+
+@given(st.integers(1, 40), st.sets(st.integers(0, 63), min_size=1, max_size=20), st.sets(st.integers(64, 200), max_size=60))
+def test_every_isolated_cpu_is_in_exactly_one_queue_and_every_queue_has_the_cpu_of_its_interrupt(count: int, chosen: set[int], isolated: set[int]) -> None:
+    irqs = queues(count)[1:]
+    online = frozenset(range(201))
+    state = IrqState(tuple(irqs), (tuple(irq.number for irq in irqs),), online, online, xps=(("eth1", dict.fromkeys(range(count), cpus())),))
+    spec = {"isolated": format_cpulist(isolated), "housekeeping": "0-63", "nics": [{"interface": "eth1", "cpus": format_cpulist(chosen)}]}
+    found = {setting.name: parse_cpulist(setting.desired or "") for setting in plan(state, spec).settings if setting.control in ("net.rps_xps", NIC)}
+    masks = [found[f"eth1.tx-{queue}.xps_cpus"] for queue in range(count)]
+    assert all(found[f"eth1-TxRx-{queue}"] == masks[queue] - isolated for queue in range(count))
+    shares = [sorted(mask & isolated) for mask in masks]
+    assert sorted(cpu for share in shares for cpu in share) == sorted(isolated)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+# --- watching ---------------------------------------------------------------------------------------------------------
+
+# Of a virtual machine with three CPUs of which CPU 1 is offline; the kernel's own layout.
+INTERRUPTS = """\
+           CPU0       CPU2
+  0:         30          0   IO-APIC   2-edge      timer
+  1:          0          9   IO-APIC   1-edge      i8042
+ 24:      33101       1234   PCI-MSIX-0000:00:03.0   0-edge      virtio0-config
+ 25:          0    4294967295   PCI-MSIX-0000:00:03.0   1-edge      virtio0-input.0
+130:          1          0   none-edge
+NMI:          0          0   Non-maskable interrupts
+LOC:   10297133    9384211   Local timer interrupts
+ERR:          0
+MIS:          0
+"""
+
+
+def test_counts_are_those_of_devices_by_the_cpus_named_in_the_head() -> None:
+    assert interrupt_counts(INTERRUPTS) == {
+        0: {0: 30, 2: 0}, 1: {0: 0, 2: 9}, 24: {0: 33101, 2: 1234}, 25: {0: 0, 2: 4294967295}, 130: {0: 1, 2: 0}}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "\n", " 40:", " 40:  1", " 40:  1  x  y", " 40  1  2  x", "4x:  1  2  x", " 40:  1  -2  x", " \u00b2:  1  2", " 40: \u00b2  2", ":  1  2"],
+)
+def test_a_line_of_another_form_is_left_out(line: str) -> None:
+    assert interrupt_counts(f"           CPU0       CPU2\n{line}\n 41:  5  6  PCI-MSI  eth0\n") == {41: {0: 5, 2: 6}}
+
+
+@given(st.text(alphabet="CPU0123456789 :\n\u00b2x"))
+def test_whatever_the_text_is_counts_are_numbers(text: str) -> None:
+    assert all(count >= 0 for counts in interrupt_counts(text).values() for count in counts.values())
+
+
+def quiet(counted: dict[int, dict[int, int]] | None, spec: dict[str, Any] | None = None) -> list[Setting]:
+    state = IrqState((Irq(9, "acpi", cpus(0)), Irq(41, "eth1-TxRx-0", cpus(1))), (), ALL, ALL, counted=counted)
+    return [setting for setting in plan(state, ISOLATING if spec is None else spec).settings if setting.control == QUIET]
+
+
+def test_what_came_to_isolated_cpus_while_the_host_was_watched_is_a_finding() -> None:
+    [setting] = quiet({9: {0: 7, 4: 1, 6: 2}, 41: {1: 100, 5: 0}, 77: {7: 3}})
+    assert (setting.state, setting.finding, setting.desired) == (DRIFTED, True, "no device interrupts")
+    assert setting.current == "acpi: 3 on CPUs 4,6; 77: 3 on CPUs 7"
+    assert "managed_irq" in setting.reason
+    assert not setting.live_drift, "nothing is written for it"
+
+
+@pytest.mark.parametrize("counted", [{}, {9: {0: 7}}, {9: {4: 0}}, {9: {4: -5}}], ids=["nothing", "elsewhere", "none", "counted anew"])
+def test_quiet_isolated_cpus_are_right(counted: dict[int, dict[int, int]]) -> None:
+    [setting] = quiet(counted)
+    assert (setting.state, setting.current, setting.reason) == (OK, "no device interrupts", "")
+
+
+def test_a_host_that_was_not_watched_or_isolates_nothing_has_no_such_finding() -> None:
+    assert quiet(None) == [] == quiet({9: {4: 1}}, {})

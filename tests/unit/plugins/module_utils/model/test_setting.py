@@ -103,6 +103,14 @@ def test_parts_that_agree_are_no_conflict() -> None:
     assert merged_spec({"a": {"values": {"x": 1}}, "b": {"values": {"x": 1}}}) == {"values": {"x": 1}}
 
 
+def test_steering_rules_of_several_parts_stay_apart() -> None:
+    """Rules have no name; those for other packets are other rules, and the same one is there once."""
+    rules = [{"flow-type": "udp4", "dst-port": port, "action": 1} for port in (1, 2, 3)]
+    said = {"a": rules[:2], "b": rules[1:], "c": [dict(reversed(rules[2].items()))]}
+    parts = {part: {"nics": [{"interface": "eth0", "rules": wanted}]} for part, wanted in said.items()}
+    assert merged_spec(parts) == {"nics": [{"interface": "eth0", "rules": rules}]}
+
+
 SPECS = st.dictionaries(
     st.sampled_from(["values", "removed", "isolated"]),
     st.one_of(st.none(), st.text(max_size=2), st.lists(st.integers(0, 3), max_size=3), st.dictionaries(st.sampled_from("xyz"), st.integers(0, 1))),
