@@ -18,6 +18,7 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.host import (
     files,
     hugepages,
     irq,
+    memory,
     nic_queues,
     tunables,
 )
@@ -130,7 +131,7 @@ class Writes:
         monkeypatch.setattr(hugepages, "write_kernel_file", write_kernel_file)
         monkeypatch.setattr(irq, "write_kernel_file", write_kernel_file)
         monkeypatch.setattr(nic_queues, "write_kernel_file", write_kernel_file)
-        monkeypatch.setattr(irq, "write_whole", write_whole)
+        monkeypatch.setattr(memory, "write_whole", write_whole)
         monkeypatch.setattr(runner, "write_whole", write_whole)
         monkeypatch.setattr(deployment, "output_of", output_of)
 

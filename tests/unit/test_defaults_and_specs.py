@@ -237,7 +237,8 @@ def nic_settings(wanted: Mapping[str, Any]) -> tuple[Setting, ...]:
 def test_every_wish_of_a_profile_becomes_a_setting_of_each_nic(profile: str) -> None:
     said = loaded(f"profiles/{profile}.yml")["nic_tuning"]
     names = [setting.name.rpartition(".")[2] for setting in nic_settings(said)]
-    wanted = [{"queues": "combined"}.get(name, name) for group, values in said.items() if group != "required" for name in values]
+    wanted = [nic_parameters.LABELS.get(group, "") + {"queues": "combined"}.get(name, name)
+              for group, values in said.items() if group != "required" for name in values]
     assert sorted(names) == sorted(wanted)
 
 

@@ -22,8 +22,9 @@ ALLOWED = {
     "model": {"model"},
     "host": {"model", "host"},
     "domains": {"model", "host"},
-    "runner": {"model", "host", "domains"},
-    "agent": {"model", "host", "domains", "runner"},
+    "confirmed": {"model", "host", "domains"},
+    "runner": {"model", "host", "domains", "confirmed"},
+    "agent": {"model", "host", "domains", "confirmed", "runner"},
 }
 
 # Python 3.9 has no list of its own.

@@ -74,10 +74,27 @@ def runs() -> Runs:
     return Runs(changed=True, settings=[])
 
 
+class Connection:
+    """As much of a connection as the actions use: its options, and how often it was opened anew."""
+
+    def __init__(self, transport: str = "ssh", **options: str) -> None:
+        self.transport, self.options, self.resets = transport, {"ssh_args": "", "ssh_common_args": "", "ssh_extra_args": "", **options}, 0
+        self._shell = SimpleNamespace(tmpdir="unused")
+
+    def get_option(self, name: str) -> str:
+        return self.options[name]
+
+    def set_option(self, name: str, value: str) -> None:
+        self.options[name] = value
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
 def act(plugin: Any, runs: Runs, arguments: dict[str, Any], *, role: str = "", transport: str = "ssh", **variables: Any) -> dict[str, Any]:
     named = SimpleNamespace(get_name=lambda: role) if role else None
     task = SimpleNamespace(args=dict(arguments), async_val=0, check_mode=False, action="a", _role=named)
-    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="unused"), transport=transport)
+    connection = Connection(transport)
     action = plugin.ActionModule(task, connection, None, None, SimpleNamespace(template=lambda value: value), None)
     action._execute_module = runs
     result: dict[str, Any] = action.run(task_vars={"inventory_hostname": "h", **variables})
@@ -130,7 +147,7 @@ def test_what_is_wrong_with_one_nic_joins_and_becomes_an_error_of_it_alone(runs:
     act(ethtool, runs, {"nics": nics}, role="x.y.nic_tuning", lowlatency_transaction=True)
     spec = transaction.take("h")["ethtool"]["nic_tuning"]
     assert DOMAINS["ethtool"].problems(spec) == []
-    assert [nic["coalesce"] for nic in spec["nics"]] == [{"rx_usecs": 0}, {}]
+    assert [nic.get("coalesce") for nic in spec["nics"]] == [{"rx_usecs": 0}, None]
 
 
 @pytest.mark.parametrize("variable", [False, "false", "no", "", None])

@@ -54,7 +54,7 @@ def run(documents: Any = None, *, check: bool = False, diff: bool = False, domai
 
 def test_the_contract_of_every_module(root: Path) -> None:
     result = run()
-    assert set(result) == {"changed", "reboot_required", "reboot_reasons", "armed", "settings"}
+    assert set(result) == {"changed", "reboot_required", "reboot_reasons", "armed", "unconfirmed", "settings"}
     assert result["changed"] is True and result["reboot_required"] is False
     assert run()["changed"] is False
 

@@ -113,7 +113,7 @@ def test_channels_rps_and_napi_as_the_kernel_s_files_have_them(space: Namespace)
     assert space.queues() == [f"{way}-{queue}" for way in ("rx", "tx") for queue in range(4)]
     result = space.tuned(**WANTED)
     assert result["drivers"] == ["veth"] and result["refused"] == {}
-    drifted = {"veth0.rx", "veth0.tx", "veth0.gro_flush_timeout", "veth0.napi_defer_hard_irqs", "veth0.tso", "veth0.gro"}
+    drifted = {"veth0.channels-rx", "veth0.channels-tx", "veth0.gro_flush_timeout", "veth0.napi_defer_hard_irqs", "veth0.tso", "veth0.gro"}
     drifted |= {f"veth0.rx-{queue}.{file}" for queue in (0, 1) for file in ("rps_cpus", "rps_flow_cnt")}
     assert states(result["before"]) == dict.fromkeys(drifted, "drifted")
     assert states(result["after"]) == dict.fromkeys(drifted, "ok")
@@ -134,7 +134,7 @@ def test_channels_and_features_as_ethtool_shows_them(space: Namespace) -> None:
     space.run("ethtool", "-K", "veth0", "tso", "on")
     space.run("ethtool", "-L", "veth0", "rx", "3", "tx", "3")
     before = states(space.tuned(**WANTED)["before"])
-    assert {name for name, state in before.items() if state == "drifted"} == {"veth0.tso", "veth0.rx", "veth0.tx"}, "what somebody else changed is seen"
+    assert {name for name, state in before.items() if state == "drifted"} == {"veth0.tso", "veth0.channels-rx", "veth0.channels-tx"}, "what somebody else changed is seen"
 
 
 def test_what_a_veth_has_not_is_unsupported(space: Namespace) -> None:
@@ -144,7 +144,7 @@ def test_what_a_veth_has_not_is_unsupported(space: Namespace) -> None:
         rss={"equal": 2, "hash": {"udp4": "sd"}}, features={"lro": "on", "rx-gro-hw": "on", "tso": "on"})
     assert result["refused"] == {} and result["before"] == result["after"]
     assert states(result["before"]) == {**dict.fromkeys(
-        ("veth0.rx", "veth0.rx-usecs", "veth0.enabled", "veth0.x", "veth0.indirection", "veth0.hash-udp4", "veth0.udp4 dst-port 1", "veth0.lro",
+        ("veth0.ring-rx", "veth0.pause-rx", "veth0.rx-usecs", "veth0.eee-enabled", "veth0.flag-x", "veth0.indirection", "veth0.hash-udp4", "veth0.udp4 dst-port 1", "veth0.lro",
          "veth0.rx-gro-hw"), "unsupported"), "veth0.tso": "ok"}
     assert "driver veth has no coalesce to set" in next(setting["reason"] for setting in result["before"] if setting["name"] == "veth0.rx-usecs")
 
@@ -156,7 +156,7 @@ def test_what_is_required_of_a_veth_and_not_there_is_an_error(space: Namespace) 
 
 def test_more_channels_than_there_can_be_are_an_error_of_that_nic_alone(space: Namespace) -> None:
     result = space.tuned({"interface": "veth0", "channels": {"rx": 5}}, {"interface": "veth1", "channels": {"queues": 3}}, {"interface": "veth9"})
-    assert states(result["after"]) == {"veth0": "error", "veth1.rx": "ok", "veth1.tx": "ok", "veth9": "error"}
+    assert states(result["after"]) == {"veth0": "error", "veth1.channels-rx": "ok", "veth1.channels-tx": "ok", "veth9": "error"}
     assert len(space.queues("veth1")) == 6 and len(space.queues()) == 8
     reasons = {setting["name"]: setting["reason"] for setting in result["after"]}
     assert reasons["veth0"] == "channels: rx 5 is more than the 4 this NIC can have"

@@ -1043,7 +1043,7 @@ def test_nics_are_tuned_by_one_request_a_kind_and_then_stay_as_they_are(nics: Ni
     assert [driver.sent for driver in nics.drivers.values()] == [[(1 << GRO, 0)]] * 2
     again = nics.applied(**wanted)
     assert not again.changed and {setting.state for setting in again.settings} == {OK}
-    assert originals(nics.root)["ethtool", "net.ring.rx_tx", "eth0.rx"] == "512"
+    assert originals(nics.root)["ethtool", "net.ring.rx_tx", "eth0.ring-rx"] == "512"
 
 
 def test_an_interface_that_vanishes_between_read_and_write_is_named_and_the_others_are_finished(nics: Nics, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1058,8 +1058,8 @@ def test_an_interface_that_vanishes_between_read_and_write_is_named_and_the_othe
     outcome = nics.applied(rings={"rx": "max"}, features={"gro": "off"})
     errors = {setting.name: setting.reason for setting in outcome.errors}
     assert errors["eth0"] == "no such interface on this host; there are: eth1"
-    assert set(errors) == {"eth0", "eth0.rx", "eth0.gro"} and "could not be read back" in errors["eth0.rx"]
-    assert {named(outcome, f"eth1.{name}").state for name in ("rx", "gro")} == {CHANGED}
+    assert set(errors) == {"eth0", "eth0.ring-rx", "eth0.gro"} and "could not be read back" in errors["eth0.ring-rx"]
+    assert {named(outcome, f"eth1.{name}").state for name in ("ring-rx", "gro")} == {CHANGED}
 
 
 def test_an_interface_that_answers_no_more_but_is_still_listed_is_an_error_too(nics: Nics, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1073,7 +1073,7 @@ def test_an_interface_that_answers_no_more_but_is_still_listed_is_an_error_too(n
     monkeypatch.setattr(ethtool, "write_group", write_group)
     outcome = nics.applied(rings={"rx": "max"})
     assert f"{os.strerror(errno.ENODEV)} while it was read" in named(outcome, "eth0").reason
-    assert named(outcome, "eth1.rx").state == CHANGED
+    assert named(outcome, "eth1.ring-rx").state == CHANGED
 
 
 def test_an_interface_that_went_before_its_turn_is_one_error(nics: Nics, writes: Writes) -> None:
@@ -1089,7 +1089,7 @@ def test_an_interface_that_went_before_its_turn_is_one_error(nics: Nics, writes:
     finally:
         runner.DOMAINS["hugepages"] = real
     assert [setting.key for setting in outcome.errors if setting.control != "x"] == [("nic", "eth0")]
-    assert named(outcome, "eth1.rx").state == CHANGED
+    assert named(outcome, "eth1.ring-rx").state == CHANGED
 
 
 @pytest.mark.parametrize(
@@ -1145,7 +1145,7 @@ def test_what_a_driver_has_not_is_told_and_stops_nothing(nics: Nics) -> None:
     nics.families["eth0"].groups["coalesce"] = {"rx-usecs": Parameter(3)}
     outcome = nics.applied(coalesce={"rx-usecs": 0, "rx-frames": 1}, eee={"enabled": "off"})
     assert outcome.errors == []
-    assert keys(outcome, UNSUPPORTED) == {("net.coalesce.rx_frames", "eth0.rx-frames"), ("net.eee", "eth0.enabled"), ("net.eee", "eth1.enabled")}
+    assert keys(outcome, UNSUPPORTED) == {("net.coalesce.rx_frames", "eth0.rx-frames"), ("net.eee", "eth0.eee-enabled"), ("net.eee", "eth1.eee-enabled")}
     assert named(outcome, "eth0.rx-usecs").state == named(outcome, "eth1.rx-frames").state == CHANGED
 
 
@@ -1194,7 +1194,7 @@ def test_interrupts_and_transmit_queues_that_went_with_their_channel_are_no_erro
     documents = {**nics.documents({"interface": "eth0", "channels": {"combined": 1}}), "irq_affinity": WANTED["irq_affinity"]}
     assert {"eth0-TxRx-1", "eth0.tx-1.xps_cpus"} <= {setting.name for setting in runner.audit(begun(nics.root, documents)).settings}
     outcome = runner.apply(begun(nics.root, documents))
-    assert outcome.errors == [] and named(outcome, "eth0.combined").state == CHANGED
+    assert outcome.errors == [] and named(outcome, "eth0.channels-combined").state == CHANGED
     assert {named(outcome, name).state for name in ("eth0-TxRx-0", "eth0.tx-0.xps_cpus")} == {CHANGED}
     assert (folder / "tx-0/xps_cpus").read_text() == "dc", "CPU 4 of its interrupt, and all isolated ones"
     assert not {"eth0-TxRx-1", "eth0.tx-1.xps_cpus"} & {setting.name for setting in outcome.settings}

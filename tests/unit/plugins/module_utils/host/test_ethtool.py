@@ -242,10 +242,10 @@ def test_batches_are_of_one_nic_and_one_kind() -> None:
     def batch(control: str, name: str) -> str:
         return batch_of(Setting(control, name, "x"))
 
-    assert batch("net.ring.rx_tx", "eth0.rx") == batch("net.ring.rx_tx", "eth0.tx")
+    assert batch("net.ring.rx_tx", "eth0.ring-rx") == batch("net.ring.rx_tx", "eth0.ring-tx")
     assert batch("net.coalesce.rx_usecs", "eth0.rx-usecs") == batch("net.coalesce.adaptive", "eth0.adaptive-rx")
-    apart = [batch("net.ring.rx_tx", "eth0.rx"), batch("net.ring.rx_tx", "eth1.rx"), batch("net.ring.rx_tx", "eth0.7.rx"), batch("net.channels", "eth0.rx"),
-             batch("net.pause", "eth0.rx"), batch("net.offload.rx", "eth0.rx"), batch("net.rss", "eth0.indirection"), batch("net.rss", "eth0.hash-udp4"),
+    apart = [batch("net.ring.rx_tx", "eth0.ring-rx"), batch("net.ring.rx_tx", "eth1.ring-rx"), batch("net.ring.rx_tx", "eth0.7.ring-rx"), batch("net.channels", "eth0.channels-rx"),
+             batch("net.pause", "eth0.pause-rx"), batch("net.offload.rx", "eth0.rx"), batch("net.rss", "eth0.indirection"), batch("net.rss", "eth0.hash-udp4"),
              batch("net.flow.ntuple", f"eth0.{FLOW}"), batch("net.flow.ntuple", "eth0.udp4 dst-port 1"), batch("net.rps_xps", "eth0.rx-0.rps_cpus"),
              batch("net.rps_xps", "eth0.rx-1.rps_cpus"), batch("net.napi.threaded", "eth0.threaded")]
     assert len(set(apart)) == len(apart)
@@ -254,7 +254,7 @@ def test_batches_are_of_one_nic_and_one_kind() -> None:
 @pytest.mark.parametrize("interface", ["eth0", "eth0.7", "eth0.rx"])
 def test_the_interface_a_setting_is_of_may_have_dots(interface: str) -> None:
     nics = tuple(NicState(name) for name in ("eth", "eth0", "eth0.7", "eth0.rx"))
-    found = ethtool._nic_of(EthtoolState(nics), Setting("net.ring.rx_tx", f"{interface}.tx", "1"))
+    found = ethtool._nic_of(EthtoolState(nics), Setting("net.ring.rx_tx", f"{interface}.ring-tx", "1"))
     assert found.interface == interface
 
 

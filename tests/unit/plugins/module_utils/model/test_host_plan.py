@@ -63,7 +63,7 @@ def test_as_many_channels_as_interrupt_cpus_is_what_comes_of_it(topology: Topolo
     [entry] = planned(topology, {"interface": "eth0", "application_cores": 2}, irq_cores=2)["nics"]
     spec = {"channels": {"queues": "irq-cpus"}, "nics": [entry]}
     [setting] = plan(EthtoolState((NicState("eth0", parameters={"channels": {"combined": Parameter(63, 63)}}),)), spec).settings
-    assert (setting.name, setting.desired, len(parse_cpulist(entry["irq_cpus"]))) == ("eth0.combined", "2", 2)
+    assert (setting.name, setting.desired, len(parse_cpulist(entry["irq_cpus"]))) == ("eth0.channels-combined", "2", 2)
 
 
 TUNED = {

@@ -233,7 +233,7 @@ def test_what_is_wrong_with_one_nic_stops_no_other(entry: dict[str, Any], words:
     state = EthtoolState((whole(table=(0, 1), rules=()), whole("eth1")))
     spec = {"nics": [{"interface": "eth0", **entry}, {"interface": "eth1"}], "features": {"gro": "off"}, "rings": {"tx": "max"}}
     assert words in errors(state, spec)["eth0"]
-    assert [setting.name for setting in plan(state, spec).settings] == ["eth0", "eth1.tx", "eth1.gro"]
+    assert [setting.name for setting in plan(state, spec).settings] == ["eth0", "eth1.ring-tx", "eth1.gro"]
 
 
 def test_what_would_never_raise_an_interrupt_is_found_where_profile_and_nic_say_half_of_it_each() -> None:
@@ -306,7 +306,8 @@ def test_what_one_nic_wants_is_over_what_all_want() -> None:
 @pytest.mark.parametrize("group", MAPPINGS)
 def test_in_every_group_a_nic_s_own_word_counts(group: str) -> None:
     spec: dict[str, Any] = {group: {"a": 1, "b": 2}, "nics": [{"interface": "eth0", group: {"b": 3}}, {"interface": "eth1"}]}
-    assert wanted_of(spec, spec["nics"][0]).mappings[group] == {"a": 1, "b": 3}
+    # channels are one decision: a NIC's own replace those of the profile as a whole
+    assert wanted_of(spec, spec["nics"][0]).mappings[group] == ({"b": 3} if group == CHANNELS else {"a": 1, "b": 3})
     assert wanted_of(spec, spec["nics"][1]).mappings[group] == {"a": 1, "b": 2}
 
 
@@ -317,7 +318,7 @@ def test_in_every_group_a_nic_s_own_word_counts(group: str) -> None:
 )
 def test_a_nic_s_own_channels_are_over_the_queues_of_the_profile(common: dict[str, Any], own: dict[str, Any], count: str) -> None:
     assert told(planned(spec={"channels": common}, channels=own, irq_cpus="0-5")) == [
-        ("net.channels", "eth0.combined", "8", count, DRIFTED)]
+        ("net.channels", "eth0.channels-combined", "8", count, DRIFTED)]
 
 
 def test_all_of_one_nic_in_the_order_of_writing() -> None:
@@ -329,15 +330,15 @@ def test_all_of_one_nic_in_the_order_of_writing() -> None:
         "features": {"gro": "off"}, "rss": {"equal": 2, "hash": {"udp4": "sdfn"}}, "rps": {"rps_flow_cnt": 0, "rps_cpus": ""}, "napi": {"threaded": "on"},
     }, rules=[{"flow-type": "udp4", "dst-port": 9, "action": 0}], only_these_rules=True)
     assert told(settings) == [
-        ("net.private_flag", "eth0.legacy-rx", "on", "off", DRIFTED),
-        ("net.channels", "eth0.combined", "8", "2", DRIFTED),
-        ("net.ring.rx_tx", "eth0.rx", "512", "512", OK),
-        ("net.ring.rx_tx", "eth0.tx", "512", "4096", DRIFTED),
+        ("net.private_flag", "eth0.flag-legacy-rx", "on", "off", DRIFTED),
+        ("net.channels", "eth0.channels-combined", "8", "2", DRIFTED),
+        ("net.ring.rx_tx", "eth0.ring-rx", "512", "512", OK),
+        ("net.ring.rx_tx", "eth0.ring-tx", "512", "4096", DRIFTED),
         ("net.coalesce.adaptive", "eth0.adaptive-rx", "on", "off", DRIFTED),
         ("net.coalesce.rx_usecs", "eth0.rx-usecs", "3", "0", DRIFTED),
-        ("net.pause", "eth0.rx", "on", "off", DRIFTED),
-        ("net.pause", "eth0.tx", "off", "off", OK),
-        ("net.eee", "eth0.enabled", None, "off", UNSUPPORTED),
+        ("net.pause", "eth0.pause-rx", "on", "off", DRIFTED),
+        ("net.pause", "eth0.pause-tx", "off", "off", OK),
+        ("net.eee", "eth0.eee-enabled", None, "off", UNSUPPORTED),
         ("net.offload.gro", "eth0.gro", "on", "off", DRIFTED),
         ("net.rss", "eth0.indirection", "equal 1", "equal 2", DRIFTED),
         ("net.rss", "eth0.hash-udp4", "sd", "sdfn", DRIFTED),
@@ -352,20 +353,20 @@ def test_all_of_one_nic_in_the_order_of_writing() -> None:
 
 def test_channels_that_follow_cpus_that_are_not_planned_stay_as_they_are() -> None:
     settings = planned(channels={"queues": "irq-cpus"}, rss={"equal": "channels"})
-    assert told(settings)[0] == ("net.channels", "eth0.queues", None, "irq-cpus", UNSUPPORTED)
+    assert told(settings)[0] == ("net.channels", "eth0.channels-queues", None, "irq-cpus", UNSUPPORTED)
     assert "no CPUs are planned for its interrupts" in settings[0].reason
 
 
 def test_what_the_driver_has_not_is_unsupported_and_says_what_was_wanted() -> None:
     settings = planned(rings={"rx-jumbo": "max"}, coalesce={"rx-frames": 1}, eee={"enabled": "off"}, private_flags={"no-such": "on"})
     assert told(settings) == [
-        ("net.private_flag", "eth0.no-such", None, "on", UNSUPPORTED),
-        ("net.ring.rx_tx", "eth0.rx-jumbo", None, "max", UNSUPPORTED),
+        ("net.private_flag", "eth0.flag-no-such", None, "on", UNSUPPORTED),
+        ("net.ring.rx_tx", "eth0.ring-rx-jumbo", None, "max", UNSUPPORTED),
         ("net.coalesce.rx_frames", "eth0.rx-frames", None, "1", UNSUPPORTED),
-        ("net.eee", "eth0.enabled", None, "off", UNSUPPORTED),
+        ("net.eee", "eth0.eee-enabled", None, "off", UNSUPPORTED),
     ]
     assert settings[2].reason == "driver igb has no rx-frames" and settings[3].reason == MISSING[EEE]
-    assert told(planned(whole(parameters={}), channels={"queues": "max"})) == [("net.channels", "eth0.combined", None, "max", UNSUPPORTED)]
+    assert told(planned(whole(parameters={}), channels={"queues": "max"})) == [("net.channels", "eth0.channels-combined", None, "max", UNSUPPORTED)]
 
 
 def test_frames_zero_of_a_driver_that_has_frames_is_right() -> None:
@@ -481,7 +482,7 @@ def test_napi_files_of_an_older_kernel_are_unsupported() -> None:
     [
         ("coalesce.rx-frames", {"coalesce": {"rx-frames": 1, "rx-usecs": 0}}, "rx-frames"),
         ("coalesce", {"coalesce": {"rx-frames": 1, "rx-usecs": 0}}, "rx-frames"),
-        ("eee.enabled", {"eee": {"enabled": "off"}}, "enabled"),
+        ("eee.enabled", {"eee": {"enabled": "off"}}, "eee-enabled"),
         ("features.rx-gro-hw", {"features": {"rx-gro-hw": "off", "gro": "off"}}, "rx-gro-hw"),
         ("rules", {"rules": RULES_WANTED[:1]}, "udp4 dst-port 1"),
         ("rss", {"rss": {"equal": 2}}, "indirection"),
@@ -533,9 +534,9 @@ def test_an_interface_name_with_a_dot_keeps_its_feature_apart() -> None:
     ("control", "name", "group", "parameter"),
     [
         ("net.offload.gro", "eth0.gro", FEATURES, "gro"), ("net.coalesce.rx_usecs", "eth0.rx-usecs", COALESCE, "rx-usecs"),
-        ("net.coalesce.adaptive", "eth0.adaptive-rx", COALESCE, "adaptive-rx"), ("net.channels", "eth0.7.rx", CHANNELS, "rx"),
-        ("net.ring.rx_tx", "eth0.rx", RINGS, "rx"), ("net.pause", "eth0.rx", PAUSE, "rx"), ("net.eee", "eth0.enabled", EEE, "enabled"),
-        ("net.private_flag", "eth0.legacy-rx", PRIVATE_FLAGS, "legacy-rx"), ("net.rss", "eth0.hash-udp4", RSS, "hash-udp4"),
+        ("net.coalesce.adaptive", "eth0.adaptive-rx", COALESCE, "adaptive-rx"), ("net.channels", "eth0.7.channels-rx", CHANNELS, "rx"),
+        ("net.ring.rx_tx", "eth0.ring-rx", RINGS, "rx"), ("net.pause", "eth0.pause-rx", PAUSE, "rx"), ("net.eee", "eth0.eee-enabled", EEE, "enabled"),
+        ("net.private_flag", "eth0.flag-legacy-rx", PRIVATE_FLAGS, "legacy-rx"), ("net.rss", "eth0.hash-udp4", RSS, "hash-udp4"),
         ("net.flow.ntuple", "eth0.udp4 dst-ip 10.0.0.1", RULES, "udp4 dst-ip 10.0.0.1"), ("net.rps_xps", "eth0.rx-0.rps_cpus", RPS, "rps_cpus"),
         ("net.napi.defer", "eth0.gro_flush_timeout", NAPI, "gro_flush_timeout"), ("net.napi.threaded", "eth0.threaded", NAPI, "threaded"),
         ("nic", "eth0", "", "eth0"),
