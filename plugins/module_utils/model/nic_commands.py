@@ -74,7 +74,7 @@ def commands(text: str, *, tc: bool = False) -> list[Command]:
 
 def _ethtool(line: str) -> Iterator[Command]:
     for match in _ETHTOOL.finditer(line):
-        words = [word.strip("\"'`(){}") for word in match.group(1).split()]
+        words = [word.strip("\"'`()") for word in match.group(1).split()]
         option = next((index for index, word in enumerate(words) if word in _ETHTOOL_SETS), None)
         if option is not None:
             named = next((index for index, word in enumerate(words) if word in _PER_QUEUE), option) + 1
