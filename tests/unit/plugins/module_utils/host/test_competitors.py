@@ -87,7 +87,8 @@ def test_an_empty_tree_and_an_interface_that_is_not_there(tmp_path: Path, machin
 
 NETWORK_LATENCY = "[main]\nsummary=x\ninclude=latency-performance\n[sysctl]\nnet.core.busy_read=50\n"
 LATENCY_PERFORMANCE = "[cpu]\ngovernor=performance\n[sysctl]\nvm.swappiness=10\n"
-SITE = "[main]\ninclude=network-latency\n[variables]\ninclude=/etc/tuned/site-variables.conf\n[net]\ncoalesce=rx-usecs ${usecs}\n[irqbalance]\nbanned_cpus=2-7\n"
+SITE = ("[main]\ninclude=network-latency\n[variables]\ninclude=/etc/tuned/site-variables.conf\n"
+        "[net]\ncoalesce=rx-usecs ${usecs}\n[irqbalance]\nbanned_cpus=2-7\n")
 
 
 def tuned(machine: Machine, active: str = "site", *, enabled: bool = True) -> Machine:
@@ -114,7 +115,8 @@ def test_a_profile_without_net_or_irq_is_none(machine: Machine) -> None:
 def test_a_profile_that_another_includes(machine: Machine, place: str) -> None:
     tuned(machine, "child").write(f"{place}/child/tuned.conf", "[main]\ninclude=network-latency, base\n[net]\nring=rx 512\n")
     machine.write(f"{place}/base/tuned.conf", "[net]\ncoalesce=rx-usecs 3\nring=rx 256\ndevices=eth*\n")
-    assert machine.told("eth1") == [("tuned.service", "tuned profile child: plugin net (section [net]) sets coalesce (rx-usecs 3), ring (rx 512) on all interfaces")]
+    assert machine.told("eth1") == [
+        ("tuned.service", "tuned profile child: plugin net (section [net]) sets coalesce (rx-usecs 3), ring (rx 512) on all interfaces")]
 
 
 def test_a_profile_of_the_site_is_over_the_distribution_s_and_may_include_it(machine: Machine) -> None:
@@ -292,7 +294,8 @@ def test_interfaces_and_what_they_read(machine: Machine) -> None:
     machine.write("etc/network/interfaces", "source interfaces.d/*.cfg\nsource-directory more\nsource /etc/network/interfaces\n")
     machine.write("etc/network/interfaces.d/md.cfg", "iface eth0 inet manual\n offload-gro off\n")
     machine.write("etc/network/interfaces.d/md.cfg~", "iface eth0 inet manual\n offload-lro off\n")
-    machine.write("etc/network/more/mgmt", "iface eth1 inet manual\n up ethtool -C eth0 rx-usecs 0\n").write("etc/network/more/x.bak", "iface eth0\n offload-tso off\n")
+    machine.write("etc/network/more/mgmt", "iface eth1 inet manual\n up ethtool -C eth0 rx-usecs 0\n")
+    machine.write("etc/network/more/x.bak", "iface eth0\n offload-tso off\n")
     assert machine.told() == [("/etc/network/interfaces.d/md.cfg", "iface eth0 sets offload-gro off on eth0"),
                               ("/etc/network/more/mgmt", "iface eth1 runs ethtool -C eth0 rx-usecs 0")]
 

@@ -353,7 +353,8 @@ def test_udev_rules(rule: str, said: list[str]) -> None:
 
 
 def test_the_scripts_of_the_site_that_something_runs() -> None:
-    unit = "[Unit]\nDocumentation=file:/opt/doc\n[Service]\nEnvironmentFile=/etc/default/nic\nExecStart=/usr/local/sbin/nic.sh --all\nExecStartPost=/usr/bin/true\n"
+    unit = ("[Unit]\nDocumentation=file:/opt/doc\n[Service]\nEnvironmentFile=/etc/default/nic\n"
+            "ExecStart=/usr/local/sbin/nic.sh --all\nExecStartPost=/usr/bin/true\n")
     assert program_paths(unit) == ["/usr/local/sbin/nic.sh"]
     assert program_paths("#!/bin/sh\n# /opt/no\nsh /opt/nic/tune.sh && /root/x\n/usr/bin/env a\n") == ["/opt/nic/tune.sh", "/root/x"]
 
@@ -369,9 +370,11 @@ def test_openibd() -> None:
 # whatever a file holds
 
 
-PIECES = ["[Match]", "[Link]", "[ethtool]", "[connection]", "[match]", "iface", "ens1f0", "auto", "inherits", "source", "source-directory", "offload-gro", "up",
+PIECES = ["[Match]", "[Link]", "[ethtool]", "[connection]", "[match]", "iface", "ens1f0", "auto", "inherits", "source", "source-directory", "up",
+          "offload-gro",
           "OriginalName=", "Driver=", "Property=", "Kind=", "MACAddress=", "!", "*", "[", "RxChannels=", "interface-name=", "mac-address=", "feature-gro=",
-          "ethtool -K $IFACE gro off", "ETHTOOL_OPTS=", "HWADDR=", '"', "'", "\n", "\n", "\\\n", "KERNEL==", 'RUN+="ethtool -K', 'ATTR{rps_cpus}="f"', ";", "="]
+          "ethtool -K $IFACE gro off", "ETHTOOL_OPTS=", "HWADDR=", '"', "'", "\n", "\n", "\\\n", "KERNEL==", 'RUN+="ethtool -K',
+          'ATTR{rps_cpus}="f"', ";", "="]
 
 
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3)))

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
     ("ethtool -K ens1f0 gro off lro off", [Command(NIC, "ethtool -K ens1f0 gro off lro off", "ens1f0")]),
     ("/usr/sbin/ethtool -C $IFACE rx-usecs 0 || true", [Command(NIC, "ethtool -C $IFACE rx-usecs 0")]),
     ('  "$ETHTOOL" --set-ring "$1" rx 4096', [Command(NIC, "ethtool --set-ring $1 rx 4096")]),
-    ("ethtool -G eth0 rx 512; ethtool -L eth1 combined 4", [Command(NIC, "ethtool -G eth0 rx 512", "eth0"), Command(NIC, "ethtool -L eth1 combined 4", "eth1")]),
+    ("ethtool -G eth0 rx 512; ethtool -L eth1 combined 4", [Command(NIC, "ethtool -G eth0 rx 512", "eth0"),
+                                                            Command(NIC, "ethtool -L eth1 combined 4", "eth1")]),
     ("ethtool -Q eth0 queue_mask 0x1 --coalesce rx-usecs 0", [Command(NIC, "ethtool -Q eth0 queue_mask 0x1 --coalesce rx-usecs 0", "eth0")]),
     ("ExecStart=/sbin/ethtool --set-priv-flags %i rx_cqe_compress off", [Command(NIC, "ethtool --set-priv-flags %i rx_cqe_compress off")]),
     ("sh -c 'ethtool -X eth0 equal 2'", [Command(NIC, "ethtool -X eth0 equal 2", "eth0")]),
@@ -102,8 +103,9 @@ def test_whose_interface_is_touched(text: str, touched: bool) -> None:
     assert bool(concerning(commands(text), text, OURS, OTHERS)) is touched
 
 
-LINES = st.lists(st.sampled_from(["ethtool", "-K", "-C", "$1", "eth0", "|", ";", "'", '"', "set_irq_affinity", "smp_affinity", ">", "cat", "tc", "qdisc", "add",
-                                  "dev", "irqbalance", "systemctl", "start", "\\\n", "\n", "#", "$(", "/net/", "/queues", "rps_cpus"]) | st.text(max_size=4))
+LINES = st.lists(st.sampled_from([
+    "ethtool", "-K", "-C", "$1", "eth0", "|", ";", "'", '"', "set_irq_affinity", "smp_affinity", ">", "cat", "tc", "qdisc", "add", "dev", "irqbalance",
+    "systemctl", "start", "\\\n", "\n", "#", "$(", "/net/", "/queues", "rps_cpus"]) | st.text(max_size=4))
 
 
 @given(LINES)
