@@ -173,7 +173,13 @@ def _irqbalance(host: Host, booted: Mapping[str, str]) -> list[Competitor]:
 
 
 def _process(host: Host, name: str) -> bool:
-    return any(_text(host, f"/proc/{pid}/comm").strip() == name for pid in host.names("/proc") if pid.isdigit())
+    """Whether a process of this name runs here; those of a container (two numbers in NSpid) are somebody else's."""
+    for pid in host.names("/proc"):
+        if pid.isdigit() and _text(host, f"/proc/{pid}/comm").strip() == name:
+            numbers = re.search(r"^NSpid:(.*)$", _text(host, f"/proc/{pid}/status"), re.MULTILINE)
+            if not numbers or len(numbers.group(1).split()) == 1:
+                return True
+    return False
 
 
 # NetworkManager, ifcfg, .link files, ifupdown

@@ -193,6 +193,12 @@ def test_irqbalance_running_though_masked(machine: Machine, sign: str) -> None:
     assert machine.told() == [("irqbalance.service", "irqbalance runs: it moves interrupts")]
 
 
+@pytest.mark.parametrize(("numbers", "ours"), [("641", True), ("641\t7", False)])
+def test_irqbalance_in_a_container_is_not_the_host_s(machine: Machine, numbers: str, ours: bool) -> None:
+    irqbalance(machine).write("proc/641/comm", "irqbalance\n").write("proc/641/status", f"Name:\tirqbalance\nNSpid:\t{numbers}\n")
+    assert bool(machine.told()) is ours
+
+
 def test_irqbalance_by_a_timer(machine: Machine) -> None:
     irqbalance(machine).write("etc/systemd/system/often.timer", "[Timer]\nOnCalendar=hourly\nUnit=irqbalance.service\n")
     assert machine.told() == []
