@@ -39,8 +39,9 @@ FACTS: list[tuple[str, Callable[[str], Any], Any]] = [
     (f"a/{INSIGHTS}SUCCESS_ETHTOOL_A_BLANK_LINE", pause, {"autoneg": (1, None), "rx": (0, None), "tx": (0, None)}),
     (f"a/{INSIGHTS}FAIL_ETHTOOL_A", pause, None),
     (f"a/{INSIGHTS}FAIL_ETHTOOL_A_2", pause, None),
-    (f"c/{INSIGHTS}TEST_ETHTOOL_C", coalesce, {"adaptive-rx": (0, None), "adaptive-tx": (0, None), "pkt-rate-high": (10, None), "tx-usecs-irq": (0, None),
-                                              "tx-frames-low": (25, None), "tx-usecs-high": (0, None)}),
+    (f"c/{INSIGHTS}TEST_ETHTOOL_C", coalesce, {
+        "adaptive-rx": (0, None), "adaptive-tx": (0, None), "pkt-rate-high": (10, None), "tx-usecs-irq": (0, None), "tx-frames-low": (25, None),
+        "tx-usecs-high": (0, None)}),
     (f"c/{INSIGHTS}TEST_ETHTOOL_C_CANNOT_GET", coalesce, None),
     (f"c/{INSIGHTS}TEST_ETHTOOL_C_SHORT", coalesce, {}),
     (f"g/{INSIGHTS}TEST_ETHTOOL_G", rings, {"rx": (200, 2047), "rx-mini": (0, 0), "rx-jumbo": (0, 0), "tx": (511, 511)}),

@@ -76,7 +76,7 @@ def findings(competitors: Iterable[Competitor]) -> list[Setting]:
             for (control, name), these in sorted(said.items())]
 
 
-def on(ports: Iterable[Port]) -> str:
+def _on(ports: Iterable[Port]) -> str:
     """Interfaces in words."""
     return "on " + ", ".join(port.interface for port in ports)
 
@@ -101,7 +101,7 @@ def tuned_competitors(units: Iterable[TunedUnit], ports: Iterable[Port], active:
         section = f"tuned profile {active}: plugin {unit.plugin} (section [{unit.name}]) sets"
         remedy = f"choose a profile without section [{unit.name}] (tuned-adm profile NAME), or stop and mask tuned.service"
         if nic and driven:
-            found.append(Competitor(NIC, "tuned.service", f"{section} {nic} {'on all interfaces' if unit.devices == '*' else on(driven)}", remedy))
+            found.append(Competitor(NIC, "tuned.service", f"{section} {nic} {'on all interfaces' if unit.devices == '*' else _on(driven)}", remedy))
         if irq:
             found.append(Competitor(IRQ, "tuned.service", f"{section} {irq}", remedy))
     return found
@@ -128,7 +128,7 @@ def keyfile_competitors(path: str, text: str, ports: Sequence[Port]) -> list[Com
     if not sets or not concerned:
         return []
     name = said.get(("connection", "id")) or _base(path).partition(".")[0]
-    return [Competitor(NIC, path, f"NetworkManager connection {name} sets {', '.join(sets)} {on(concerned)}",
+    return [Competitor(NIC, path, f"NetworkManager connection {name} sets {', '.join(sets)} {_on(concerned)}",
                        f"take it out: nmcli connection modify '{name}' remove ethtool")]
 
 
@@ -175,7 +175,7 @@ def ifcfg_competitors(path: str, text: str, ports: Sequence[Port]) -> list[Compe
         return []
     options = [part for key, value in said.items() if key.startswith(("ETHTOOL_OPTS", "ETHTOOL_OPTIONS")) for part in value.split(";")]
     sets = [command.words for option in options for command in commands(f"ethtool {option.strip()}")]
-    return [Competitor(NIC, path, f"runs {_some(sets)} {on(concerned)}", "take the option out of ETHTOOL_OPTS")] if sets else []
+    return [Competitor(NIC, path, f"runs {_some(sets)} {_on(concerned)}", "take the option out of ETHTOOL_OPTS")] if sets else []
 
 
 # systemd.link
@@ -358,7 +358,7 @@ def _with_parents(stanza: Stanza, base: Mapping[str, Stanza]) -> list[Stanza]:
 def _stanza_competitors(stanza: Stanza, concerned: Sequence[Port], sets: list[str], run: list[Command]) -> Iterator[Competitor]:
     remedy = f"take it out of the stanza iface {stanza.name}"
     if sets:
-        yield Competitor(NIC, stanza.path, f"iface {stanza.name} sets {', '.join(sets)} {on(concerned)}", remedy)
+        yield Competitor(NIC, stanza.path, f"iface {stanza.name} sets {', '.join(sets)} {_on(concerned)}", remedy)
     for control in (NIC, IRQ):
         words = [command.words for command in run if command.control == control]
         if words:
@@ -439,5 +439,5 @@ _OPENIB = {"RUN_AFFINITY_TUNER": (IRQ,), "RUN_MLNX_TUNE": (NIC, IRQ)}
 def openib_competitors(path: str, text: str, ports: Iterable[Port]) -> list[Competitor]:
     """What the boot script of NVIDIA's driver package (openibd) is told to tune, where one of our interfaces is a NIC of theirs."""
     driven = [port for port in ports if port.driver.startswith("mlx")]
-    return [Competitor(control, path, f"{key}=yes: openibd tunes {on(driven)} at boot", f"set {key}=no")
+    return [Competitor(control, path, f"{key}=yes: openibd tunes {_on(driven)} at boot", f"set {key}=no")
             for _section, key, value in entries(text) if driven and value.strip("\"'").lower() == "yes" for control in _OPENIB.get(key, ())]

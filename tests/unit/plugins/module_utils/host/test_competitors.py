@@ -343,6 +343,7 @@ def test_units_of_the_site(machine: Machine) -> None:
     machine.write("etc/systemd/system/tune.service", "[Service]\nExecStart=/sbin/ethtool -K eth0 gro off\n")
     machine.write("etc/systemd/system/ssh.service.d/nic.conf", "[Service]\nExecStartPre=/sbin/ethtool -G eth0 rx 512\n")
     machine.write("etc/systemd/system/lowlatency-x.service", "[Service]\nExecStart=/sbin/ethtool -K eth0 gro off\n")
+    machine.unit("lowlatency-y.service", "[Service]\nExecStart=/sbin/ethtool -K eth0 gro off\n")
     assert machine.told() == [("/etc/systemd/system/ssh.service.d/nic.conf", "runs ethtool -G eth0 rx 512"),
                               ("/etc/systemd/system/tune.service", "runs ethtool -K eth0 gro off")]
     assert machine.told("eth1") == []

@@ -59,7 +59,7 @@ def test_one_finding_for_each_thing_and_kind() -> None:
     found = findings([Competitor(NIC, "/etc/b", "one", "r"), Competitor(IRQ, "/etc/b", "irq", "r"), Competitor(NIC, "/etc/b", "two", "r"),
                       Competitor(NIC, "/etc/a", "x", "r")])
     assert [(setting.control, setting.name, setting.current, setting.reason) for setting in found] == [
-        (IRQ, "/etc/b", "irq", "r"), (NIC, "/etc/a", "x", "r"), (NIC, "/etc/b", "one; two", "r")]
+        ("irq.competitor", "/etc/b", "irq", "r"), (NIC, "/etc/a", "x", "r"), (NIC, "/etc/b", "one; two", "r")]
     assert findings([]) == []
 
 
@@ -285,7 +285,7 @@ def ifupdown(text: str, *ports: Port) -> list[Competitor]:
      ["iface ens1f0 sets offload-gro off, hardware-dma-ring-rx 4096 on ens1f0"]),
     ("iface ens1f0 inet manual\n hardware-irq-coalesce-rx-usecs 0\n ethernet-pause-rx off\n",
      ["iface ens1f0 sets hardware-irq-coalesce-rx-usecs 0, ethernet-pause-rx off on ens1f0"]),
-    ("iface ens1f0\n gro-offload off\n", ["iface ens1f0 sets gro-offload off on ens1f0"]),
+    ("iface ens1f0\n gro-offload off\n tso-offload on\n", ["iface ens1f0 sets gro-offload off, tso-offload on on ens1f0"]),
     ("iface ens1f0 inet manual\n up ethtool -K $IFACE gro off\n post-up tc qdisc replace dev ens1f0 root fq\n",
      ["iface ens1f0 runs ethtool -K $IFACE gro off; tc qdisc replace dev ens1f0"]),
     ("iface ens1f0:1 inet static\n offload-gro off\n", ["iface ens1f0:1 sets offload-gro off on ens1f0"]),

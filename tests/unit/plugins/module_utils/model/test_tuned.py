@@ -96,6 +96,11 @@ def test_a_later_profile_is_over_an_earlier_one() -> None:
         "coalesce (rx-usecs 0), ring (rx 512)", "", "")
 
 
+def test_a_section_of_any_name_drives_the_plugin_it_says() -> None:
+    [section] = merged([profile_of("[fast]\ntype=net\nenabled=true\ndevices=ens1f0\nring=rx 4096\n")], {})
+    assert (section.name, section.plugin, section.devices, net_settings(section, "0")) == ("fast", "net", "ens1f0", "ring (rx 4096)")
+
+
 def test_an_option_can_be_dropped() -> None:
     units = merged([profile_of("[net]\nring=rx 512\ncoalesce=rx-usecs 3\n"), profile_of("[net]\ndrop=ring\n")], {})
     assert units[0].options == {"coalesce": "rx-usecs 3"}
