@@ -319,6 +319,11 @@ def test_udev_rules(machine: Machine) -> None:
     assert machine.told() == []
 
 
+def test_a_rule_for_the_pci_address_of_another_nic(machine: Machine) -> None:
+    machine.write("etc/udev/rules.d/70-nic.rules", RULE.replace('DRIVERS=="igb"', 'KERNELS=="0000:02:00.0"'))
+    assert machine.told("eth0") == [] and len(machine.told("eth1")) == 1
+
+
 @pytest.mark.parametrize("name", ["etc/rc.local", "etc/rc.d/rc.local", "etc/network/if-up.d/tune", "etc/network/if-pre-up.d/tune",
                                   "etc/NetworkManager/dispatcher.d/50-tune", "etc/NetworkManager/dispatcher.d/pre-up.d/50-tune",
                                   "etc/networkd-dispatcher/routable.d/tune", "etc/cron.daily/tune"])

@@ -140,6 +140,11 @@ def test_whose_connection_it_is(connection: str, ethernet: str, match: str, on: 
     assert keyfile(connection, ethernet, match) == on
 
 
+@pytest.mark.parametrize("setting", ["channels-combined=4", "coalesce-rx-usecs=0", "eee-enabled=0", "feature-gro=false", "pause-rx=false", "ring-rx=512"])
+def test_every_kind_of_ethtool_setting_of_a_connection(setting: str) -> None:
+    assert keyfile(text=f"[connection]\nid=x\n[ethtool]\n{setting}\n") == ["ens1f0, eth0"]
+
+
 def test_a_connection_of_another_kind_or_without_ethtool_is_none() -> None:
     assert keyfile(text="[connection]\ntype=wifi\n[ethtool]\nfeature-gro=false\n") == []
     assert keyfile(text="[connection]\ntype=ethernet\n[ethtool]\nfeature-gro=\nfec-mode=1\n[ipv4]\nmethod=auto\n") == []
@@ -304,6 +309,13 @@ def ifupdown(text: str, *ports: Port) -> list[Competitor]:
 ])
 def test_ifupdown(text: str, said: list[str]) -> None:
     assert sets(ifupdown(text)) == said
+
+
+@pytest.mark.parametrize("option", [
+    "ethernet-pause-rx off", "hardware-dma-ring-rx 512", "hardware-irq-coalesce-rx-usecs 0", "offload-gro off", "ethtool-coalesce-rx-usecs 0",
+    "ethtool-dma-ring-rx 512", "ethtool-offload-gro off", "ethtool-pause-rx off"])
+def test_every_kind_of_option_of_ifupdown(option: str) -> None:
+    assert sets(ifupdown(f"iface ens1f0 inet manual\n {option}\n")) == [f"iface ens1f0 sets {option} on ens1f0"]
 
 
 def test_interrupts_moved_by_ifupdown() -> None:
