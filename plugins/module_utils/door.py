@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 AGENT_MODULES = (
     "agent", "domains", "runner",
     "host.bootloader", "host.cmdline", "host.container", "host.deployment", "host.ethtool", "host.files", "host.hugepages", "host.irq", "host.journal",
-    "host.links", "host.machine", "host.programs", "host.trial", "host.tunables", "host.units",
-    "model.cmdline", "model.cpuset", "model.grub", "model.hugepages", "model.irq", "model.nic", "model.setting", "model.tunables",
-    "model.units",
+    "host.links", "host.machine", "host.netlink", "host.nic_firmware", "host.programs", "host.trial", "host.tunables", "host.units",
+    "model.cmdline", "model.cpuset", "model.grub", "model.hugepages", "model.irq", "model.nic", "model.nic_firmware", "model.setting",
+    "model.tunables", "model.units",
 )
 # The part of tasks outside of a host-role playbook.
 OWN_PART = "site"
