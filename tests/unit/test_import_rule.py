@@ -24,6 +24,7 @@ ALLOWED = {
     "domains": {"model", "host"},
     "runner": {"model", "host", "domains"},
     "agent": {"model", "host", "domains", "runner"},
+    "updater": {"model", "host"},
 }
 
 # Python 3.9 has no list of its own.

@@ -279,8 +279,14 @@ def plan(state: NicFirmwareState, spec: Mapping[str, Any]) -> Plan:
             settings.append(Setting(NIC, who, None, state=ERROR, reason=why, finding=True))
             continue
         taken[card.interface] = who
-        settings += [driver_finding(card, policy), firmware_finding(card, policy), *_link_findings(card), _node_finding(state, card, nic)]
-    return Plan(tuple(replace(setting, finding=True) for setting in settings))
+        found = [driver_finding(card, policy), firmware_finding(card, policy), *_link_findings(card), _node_finding(state, card, nic)]
+        settings += [_told(card, setting) for setting in found]
+    return Plan(tuple(settings))
+
+
+def _told(card: Card, setting: Setting) -> Setting:
+    """The setting as a finding, named after the interface and what of it: ``ens1f0.firmware``."""
+    return replace(setting, name=f"{card.interface}.{setting.control.partition('.')[2]}", finding=True)
 
 
 def driver_finding(card: Card, policy: Mapping[str, Any]) -> Setting:
