@@ -14,7 +14,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .nic_firmware import IN_TREE, VENDOR, Card, Driver, Version, driver_rule, firmware_rule, fits, number_of, range_of, version_of
+from .nic_firmware import (
+    IN_TREE,
+    VENDOR,
+    Card,
+    Driver,
+    Version,
+    driver_rule,
+    firmware_rule,
+    fits,
+    number_of,
+    range_of,
+    version_of,
+)
 from .setting import SpecError
 
 DEVLINK, MSTFLINT = "devlink", "mstflint"
