@@ -27,10 +27,11 @@ def play(tags: str = "", **variables: Any) -> dict[str, Any]:
     return shipped
 
 
-def ran(place: Path, wanted: dict[str, Any], *arguments: str, inventory: str = "localhost,", check: bool = True) -> subprocess.CompletedProcess[str]:
+def ran(place: Path, wanted: dict[str, Any], *arguments: str, inventory: str = "localhost,", check: bool = True,
+        collection: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
     link = place / "ansible_collections" / "lowlatency" / "fleet"
     link.parent.mkdir(parents=True)
-    link.symlink_to(REPOSITORY)
+    link.symlink_to(collection)
     (place / "play.yml").write_text(yaml.safe_dump([wanted]))
     (place / "ansible.cfg").write_text("[defaults]\ncallbacks_enabled = lowlatency.fleet.audit_report\n")
     environment = {

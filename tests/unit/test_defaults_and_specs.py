@@ -17,7 +17,14 @@ from ansible_collections.lowlatency.fleet.plugins.action import driver_sources a
 from ansible_collections.lowlatency.fleet.plugins.action import preflight as preflight_action
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS, UPDATE_OPTIONS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model import cmdline, nic, nic_firmware, nic_update, tunables, units
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
+    cmdline,
+    nic,
+    nic_firmware,
+    nic_update,
+    tunables,
+    units,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.host_plan import NIC_KEYS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.partition import Intent
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.report import why

@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model import nic_firmware as model
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.nic_firmware import Card, Driver, Firmware, Link, NicFirmwareState
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.nic_firmware import (
+    Card,
+    Driver,
+    Firmware,
+    Link,
+    NicFirmwareState,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import judged
 
 MLX = Card(
