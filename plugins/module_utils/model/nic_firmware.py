@@ -141,12 +141,16 @@ def at_most(version: tuple[int, ...], maximum: tuple[int, ...]) -> bool:
 def fits(text: str, rule: Mapping[str, Any]) -> bool | None:
     """Whether a version is what a rule (``minimum``, ``maximum``, ``exact``) wants; None where it has no number to compare."""
     if rule.get("exact"):
-        return str(rule["exact"]) in (text, (text.split() or [""])[0].rstrip(","))
+        return str(rule["exact"]) in (text, _first_word(text))
     bounds = {key: number_of(str(rule[key])) or () for key in ("minimum", "maximum") if rule.get(key)}
     number = number_of(text)
     if bounds and number is None:
         return None
     return all(at_least(number or (), bound) if key == "minimum" else at_most(number or (), bound) for key, bound in bounds.items())
+
+
+def _first_word(text: str) -> str:
+    return (text.split() or [""])[0].rstrip(",")
 
 
 def range_of(rule: Mapping[str, Any]) -> str:
@@ -255,13 +259,14 @@ def firmware_rule(policy: Mapping[str, Any], card: Card) -> Mapping[str, Any]:
 def version_of(card: Card, component: str = "") -> Version:
     """The firmware of a NIC: a component of devlink, by default the one that means all of it, else what ethtool tells."""
     told = card.firmware
-    names = (component,) if component else _WHOLE
-    if not component and not any(name in told.running for name in _WHOLE):
-        if told.text:
-            return Version("", told.text)
-        names = _PART
-    name = next((name for name in names if name in told.running or name in told.stored), component)
-    return Version(name, told.running.get(name, ""), told.stored.get(name, ""))
+    name = component or next((name for name in _WHOLE if name in told.running), "")
+    if name or not told.text:
+        name = name or next((name for name in _PART if name in told.running), "")
+        return Version(name, told.running.get(name, ""), told.stored.get(name, ""))
+    # The component that ethtool's text begins with is the one it speaks of, and may be stored in another version.
+    name = next((name for name, value in told.running.items() if value == _first_word(told.text)), "")
+    stored = told.stored.get(name, "")
+    return Version(name, told.text, told.text if name and stored == told.running[name] else stored)
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------

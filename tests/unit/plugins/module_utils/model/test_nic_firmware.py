@@ -192,6 +192,16 @@ def test_where_the_firmware_s_version_comes_from(card: Card, current: str) -> No
     assert findings(card)["nic.firmware"].current == current
 
 
+@pytest.mark.parametrize(
+    ("stored", "persisted", "state"),
+    [({}, None, "ok"), ({"fw.psid.api": "4.20"}, "4.20 0x80015e88", "ok"), ({"fw.psid.api": "4.10"}, "4.10", "drifted"), ({"fw.mgmt": "9"}, None, "ok")],
+)
+def test_the_component_that_ethtool_s_text_speaks_of_may_be_stored_in_another_version(stored: dict[str, str], persisted: str | None, state: str) -> None:
+    card = firmware(text="4.20 0x80015e88", running={"fw.mgmt": "7.3.4", "fw.psid.api": "4.20"}, stored=stored)
+    found = findings(card, {"mlx5_core": {"firmware": {"exact": "4.20 0x80015e88"}}})["nic.firmware"]
+    assert (found.state, found.persisted) == (state, persisted) and found.current.startswith("4.20 0x80015e88")
+
+
 def test_a_component_of_the_firmware() -> None:
     card = firmware(text="4.20", running={"fw.mgmt": "7.3.4"}, stored={"fw.mgmt": "7.3.4"})
     found = findings(card, {"mlx5_core": {"firmware": {"component": "fw.mgmt", "minimum": "7.4"}}})["nic.firmware"]
