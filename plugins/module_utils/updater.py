@@ -18,8 +18,8 @@ from .host.links import management_interfaces
 from .host.machine import Host
 from .host.nic_firmware import read_nic_firmware
 from .host.programs import ProgramFailed
-from .model.nic_firmware import DRIVER, FIRMWARE, NIC, Card, plan, problems
-from .model.nic_update import FLASH, REBOOT, Step, firmware_step, firmware_verdict, image_problems, wants_reload
+from .model.nic_firmware import DRIVER, FIRMWARE, NIC, Card, driver_rule, plan, problems
+from .model.nic_update import FLASH, REBOOT, Step, driver_fits, firmware_step, firmware_verdict, image_problems, wants_reload
 from .model.setting import Setting, SpecError
 
 
@@ -76,14 +76,17 @@ def update(host: Host, spec: Mapping[str, Any], *, check: bool = False) -> Updat
 
 def _work(host: Host, spec: Mapping[str, Any], report: Update) -> _Work:
     """What is to be done; what must be left alone is told. Raises ``Refused``."""
-    cards = [card for card in read_nic_firmware(host, spec).cards if not card.unreadable]
+    found = read_nic_firmware(host, spec).cards
+    if not spec.get("verify"):
+        report.left += [f"{card.interface}: {card.unreadable}" for card in found if card.unreadable]
+    cards = [card for card in found if not card.unreadable]
     policy, images, written = spec.get("policy") or {}, spec.get("images") or [], doing.flashed(host)
     protected = management_interfaces(host)
     try:
-        drivers = _drivers(host, cards, policy) if spec.get("reload") else {}
+        drivers = _drivers(host, cards, policy, report) if spec.get("reload") else {}
         flashing = spec.get("flash") and spec.get("maintenance")
         steps = [step for step in (firmware_step(card, policy, images, written) for card in cards) if step] if flashing else []
-    except (SpecError, ProgramFailed) as error:
+    except SpecError as error:
         raise Refused(str(error)) from error
     if (drivers or steps) and not protected:
         raise Refused("which interface keeps this host reachable cannot be told (no default route): no NIC is reset (R6)")
@@ -97,13 +100,17 @@ def _work(host: Host, spec: Mapping[str, Any], report: Update) -> _Work:
     return _Work(tuple(kept_drivers), tuple(kept_steps))
 
 
-def _drivers(host: Host, cards: list[Card], policy: Mapping[str, Any]) -> dict[str, list[Card]]:
+def _drivers(host: Host, cards: list[Card], policy: Mapping[str, Any], report: Update) -> dict[str, list[Card]]:
     """The NICs of each driver that has to be loaded anew; raises ``Refused`` for one that the kernel would not take (R29)."""
     found: dict[str, list[Card]] = {}
     for card in cards:
-        if not (policy.get(card.driver.name) or {}).get("driver"):
+        if driver_fits(card.driver, driver_rule(policy, card.driver.name)):
             continue
-        available, signed = doing.on_disk(host, card)
+        try:
+            available, signed = doing.on_disk(host, card)
+        except ProgramFailed as error:
+            report.left.append(f"driver {card.driver.name}: {error}; it is not loaded anew")
+            continue
         if wants_reload(card.driver, available, policy):
             if not signed and doing.only_signed(host):
                 raise Refused(f"driver {card.driver.name} {available.version} is not signed and this kernel loads signed ones only: "
@@ -162,6 +169,8 @@ def _judge(host: Host, spec: Mapping[str, Any], report: Update) -> None:
     report.settings = tuple(setting for setting in plan(state, spec).settings if setting.control in (NIC, DRIVER, FIRMWARE))
     written = doing.flashed(host)
     for card in state.cards:
+        if card.unreadable and not any(line.startswith(f"{card.interface}: ") for line in report.left):
+            report.wrong.append(f"{card.interface}: {card.unreadable}; it was there before")
         if card.unreadable or card.device not in written:
             continue
         waits, wrong = firmware_verdict(card, spec.get("policy") or {}, written)

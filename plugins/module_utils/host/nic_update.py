@@ -136,9 +136,8 @@ def wait_for(host: Host, cards: list[Card]) -> None:
 
 
 def _is_back(host: Host, card: Card) -> bool:
-    if not card.pci:
-        return host.exists(f"{NET}/{card.interface}")
-    return any(pci_of(host, name) == card.pci for name in host.names(NET))
+    """Whether the interface has its name again: udev gives it some time after the kernel made it."""
+    return host.exists(f"{NET}/{card.interface}") and (pci_of(host, card.interface) or "") == card.pci
 
 
 # --- drivers ----------------------------------------------------------------------------------------------------------

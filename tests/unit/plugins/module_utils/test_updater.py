@@ -220,6 +220,16 @@ def test_a_nic_that_does_not_come_back_is_told(machine: NicMachine) -> None:
     program.write_text(program.read_text() + f'if "reload" in words:\n    os.unlink({str(machine.root / "sys/class/net/p0")!r})\n')
     report = updated(machine)
     assert any("p0: not back after" in line for line in report.waits) and report.settings[0].state == "error"
+    assert len(report.wrong) == 1 and "p0: no such interface on this host" in report.wrong[0] and "it was there before" in report.wrong[0]
+
+
+def test_a_nic_that_is_gone_after_the_boot_for_its_firmware_is_an_error(machine: NicMachine) -> None:
+    assert "it was there before" in updated(machine, "p9", verify=True).wrong[0]
+
+
+def test_a_nic_that_was_never_there_stops_no_other(machine: NicMachine) -> None:
+    report = updated(machine, "p9", "p0")
+    assert "p9: no such interface" in report.left[0] and report.wrong == [] and FLASH in machine.ran()
 
 
 def test_another_run_that_is_writing_is_not_disturbed(machine: NicMachine) -> None:
@@ -276,6 +286,13 @@ def test_a_driver_that_is_not_unloaded_is_loaded_again_and_told(driver: NicMachi
 def test_no_driver_is_unloaded_without_need(driver: NicMachine, more: dict[str, Any], disk: str) -> None:
     driver.files.write("modinfo", disk)
     assert reloaded(driver, **more).done == [] and not [line for line in driver.ran() if line.startswith("modprobe")]
+
+
+def test_a_driver_that_is_not_on_disk_is_left_alone_and_told(driver: NicMachine) -> None:
+    os.unlink(driver.root / "modinfo")
+    report = reloaded(driver)
+    assert len(report.left) == 1 and "it is not loaded anew" in report.left[0] and report.wrong == []
+    assert not [line for line in driver.ran() if line.startswith("modprobe")]
 
 
 def test_check_mode_unloads_nothing(driver: NicMachine) -> None:
