@@ -19,7 +19,16 @@ from .host.machine import Host
 from .host.nic_firmware import read_nic_firmware
 from .host.programs import ProgramFailed
 from .model.nic_firmware import DRIVER, FIRMWARE, NIC, Card, driver_rule, plan, problems
-from .model.nic_update import FLASH, REBOOT, Step, driver_fits, firmware_step, firmware_verdict, image_problems, wants_reload
+from .model.nic_update import (
+    FLASH,
+    REBOOT,
+    Step,
+    driver_fits,
+    firmware_step,
+    firmware_verdict,
+    image_problems,
+    wants_reload,
+)
 from .model.setting import Setting, SpecError
 
 

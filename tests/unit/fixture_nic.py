@@ -100,7 +100,8 @@ class NicMachine:
             self.files.link(f"sys/bus/pci/devices/{address[:-1]}f", f"../../../../{port}")
         self.files.link(f"sys/bus/pci/devices/{address}", f"../../../../{device}")
         for name, text in (("vendor", "0x15b3"), ("device", "0x101d"), ("numa_node", str(node)), ("current_link_width", "8"), ("max_link_width", "16"),
-                           ("current_link_speed", "16.0 GT/s PCIe"), ("max_link_speed", "16.0 GT/s PCIe"), ("net/" + interface + "/address", "02:00:00:00:00:01")):
+                           ("current_link_speed", "16.0 GT/s PCIe"), ("max_link_speed", "16.0 GT/s PCIe"),
+                           ("net/" + interface + "/address", "02:00:00:00:00:01")):
             self.files.write(f"{device}/{name}", text + "\n")
         self.files.write(f"{port}/max_link_width", "8\n").write(f"{port}/max_link_speed", "16.0 GT/s PCIe\n")
         for link, target in ((f"{device}/subsystem", "/sys/bus/pci"), (f"{device}/driver", f"/sys/bus/pci/drivers/{driver}"),

@@ -123,7 +123,8 @@ def as_documented(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 SPECS = {**{name: {**domain.options, **(BOOT_OPTIONS if domain.boot else {})} for name, domain in DOMAINS.items()},
-         "nic_update": UPDATE_OPTIONS, "driver_sources": sources_action.OPTIONS, "preflight": preflight_action.OPTIONS, "apply": {"documents": {"type": "dict"}, **BOOT_OPTIONS}}
+         "nic_update": UPDATE_OPTIONS, "driver_sources": sources_action.OPTIONS, "preflight": preflight_action.OPTIONS,
+         "apply": {"documents": {"type": "dict"}, **BOOT_OPTIONS}}
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))

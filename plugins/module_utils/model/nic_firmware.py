@@ -307,7 +307,8 @@ def driver_finding(card: Card, policy: Mapping[str, Any]) -> Setting:
         return unsupported(DRIVER, card.interface, desired, f"driver version {driver.version or '(none told)'} has no number to compare", current)
     why = []
     if wanted_kind and wanted_kind != kind:
-        why.append(f"the {kind} driver is loaded; " + ("remove the vendor's package" if kind == VENDOR else "the vendor's comes with a package (nic_firmware_packages)"))
+        remedy = "remove the vendor's package" if kind == VENDOR else "the vendor's comes with a package (nic_firmware_packages)"
+        why.append(f"the {kind} driver is loaded; {remedy}")
     if not right:
         why.append("install the wanted version (nic_firmware_packages)")
     if why:

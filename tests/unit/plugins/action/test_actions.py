@@ -29,8 +29,8 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.host.topology imp
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transaction
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import two_sockets
 
-JOINING = {"ethtool": ethtool, "hugepages": hugepages, "irq_affinity": irq_affinity, "kernel_cmdline": kernel_cmdline, "nic_firmware": nic_firmware, "tunables": tunables,
-           "units": units}
+JOINING = {"ethtool": ethtool, "hugepages": hugepages, "irq_affinity": irq_affinity, "kernel_cmdline": kernel_cmdline,
+           "nic_firmware": nic_firmware, "tunables": tunables, "units": units}
 RIGHT: dict[str, dict[str, Any]] = {
     "ethtool": {"nics": [{"interface": "eth0"}], "features": {"gro": "off"}},
     "hugepages": {"pages": [{"size": "2M", "node": 0, "count": 64, "at": "boot"}]},

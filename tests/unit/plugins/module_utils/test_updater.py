@@ -308,7 +308,8 @@ def test_the_driver_of_a_management_nic_is_never_unloaded(driver: NicMachine) ->
     assert not [line for line in driver.ran() if line.startswith("modprobe")]
 
 
-@pytest.mark.parametrize(("name", "text"), [("sys/module/module/parameters/sig_enforce", "Y"), ("sys/kernel/security/lockdown", "none [integrity] confidentiality")])
+@pytest.mark.parametrize(("name", "text"), [("sys/module/module/parameters/sig_enforce", "Y"),
+                                            ("sys/kernel/security/lockdown", "none [integrity] confidentiality")])
 def test_an_unsigned_driver_is_refused_where_it_would_not_load(driver: NicMachine, name: str, text: str) -> None:
     driver.files.write(name, text + "\n")
     assert reloaded(driver, check=True).wrong == []

@@ -136,7 +136,8 @@ def test_devlink_is_asked_for_one_device_and_may_not_know_it(answer: Any, runnin
 
 
 def test_drvinfo_is_read_as_the_kernel_lays_it_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "drvinfo_of", lambda link, interface: struct.pack("=I32s32s32s32s64x", 3, b"igb", b"6.12.9", b"3.25, 0x800005cf ", b"0000:01:00.0"))
+    answer = struct.pack("=I32s32s32s32s64x", 3, b"igb", b"6.12.9", b"3.25, 0x800005cf ", b"0000:01:00.0")
+    monkeypatch.setattr(reading, "drvinfo_of", lambda link, interface: answer)
     asks = reading._Asks.__new__(reading._Asks)
     asks.link = object()  # type: ignore[assignment]
     assert asks.drvinfo("eth0") == ("igb", "6.12.9", "3.25, 0x800005cf")

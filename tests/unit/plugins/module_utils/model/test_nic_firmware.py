@@ -78,7 +78,8 @@ def test_whether_a_version_is_what_is_wanted(text: str, rule: dict[str, str], ri
 
 @pytest.mark.parametrize(
     ("rule", "words"),
-    [({}, ""), ({"exact": "1"}, "exactly 1"), ({"minimum": "1"}, "1 or later"), ({"maximum": "2"}, "2 or earlier"), ({"minimum": "1", "maximum": "2"}, "1 to 2")],
+    [({}, ""), ({"exact": "1"}, "exactly 1"), ({"minimum": "1"}, "1 or later"), ({"maximum": "2"}, "2 or earlier"),
+     ({"minimum": "1", "maximum": "2"}, "1 to 2")],
 )
 def test_a_range_in_words(rule: dict[str, str], words: str) -> None:
     assert model.range_of(rule) == words
@@ -94,7 +95,8 @@ def test_a_range_in_words(rule: dict[str, str], words: str) -> None:
         ({"ice": {"driver": {"kind": "oot"}}}, "neither in-tree nor vendor"), ({"ice": {"driver": {"exact": "1"}}}, "no such key exact"),
         ({"ice": {"driver": "1.2"}}, "no mapping"), ({"ice": {"driver": {"minimum": 24.10}}}, "24.1 is not text; put the version between quotes"),
         ({"ice": {"driver": {"minimum": "new"}}}, "begins with no version number"), ({"ice": {"firmware": {"minimum": "0x80"}}}, "or give exact"),
-        ({"ice": {"driver": {"minimum": "2", "maximum": "1"}}}, "no version is both"), ({"ice": {"firmware": {"minimum": "1", "exact": "1"}}}, "both minimum and exact"),
+        ({"ice": {"driver": {"minimum": "2", "maximum": "1"}}}, "no version is both"),
+        ({"ice": {"firmware": {"minimum": "1", "exact": "1"}}}, "both minimum and exact"),
         ({"ice": {"firmware": {"maximum": "1"}}}, "no such key maximum"), ({"ice": {"firmware": ["1"]}}, "no mapping"),
         ({"ice": {"firmware": {"models": []}}}, "models: .* no mapping"), ({"ice": {"firmware": {"models": {"8086:1593": {"minimum": 4}}}}}, "4 is not text"),
         ({"ice": {"firmware": {"models": {"8086:1593": "4"}}}}, "of 8086:1593: '4' is no mapping"),
@@ -108,7 +110,8 @@ def test_what_is_wrong_with_a_policy(policy: Any, words: str) -> None:
 @pytest.mark.parametrize(
     "policy",
     [{}, {"ice": {}}, {"ice": {"driver": {"kind": "in-tree"}}}, {"ice": {"firmware": {"exact": "0x80"}}}, {"ice": {"driver": None, "firmware": None}},
-     {"ice": {"driver": {"minimum": "24.10-1", "maximum": "24.10"}}}, {"ice": {"firmware": {"component": "fw.mgmt", "minimum": "7", "models": {"MT_1": {"exact": "x"}}}}}],
+     {"ice": {"driver": {"minimum": "24.10-1", "maximum": "24.10"}}},
+     {"ice": {"firmware": {"component": "fw.mgmt", "minimum": "7", "models": {"MT_1": {"exact": "x"}}}}}],
 )
 def test_what_is_right_with_a_policy(policy: Any) -> None:
     assert model.problems({"policy": policy, "nics": [{"pci": "0000:01:00.0"}]}) == []

@@ -18,7 +18,8 @@ KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nx"
 @pytest.mark.parametrize(
     ("package", "words"),
     [
-        ({"file": "a.deb"}, "no sha256"), ({"file": "a.deb", "sha256": "AB" * 32}, "not 64 hexadecimal digits"), ({"file": "a.run", "sha256": SHA}, r"none of \.deb, \.rpm"),
+        ({"file": "a.deb"}, "no sha256"), ({"file": "a.deb", "sha256": "AB" * 32}, "not 64 hexadecimal digits"),
+        ({"file": "a.run", "sha256": SHA}, r"none of \.deb, \.rpm"),
         ({}, "either name"), ({"name": "a", "file": "a.deb", "sha256": SHA}, "either name"), ({"name": "a", "version": 24.1}, "put it between quotes"),
         ({"name": "a", "url": "x"}, "no such key url"), ("a", "no mapping"),
     ],
@@ -43,7 +44,8 @@ def test_what_is_wrong_with_a_repository(repository: Any, words: str) -> None:
 
 PACKAGES = [
     {"name": "mstflint"}, {"name": "mlnx-ofed-kernel-dkms", "version": "24.10", "driver": "mlx5_core"}, {"name": "ice-dkms", "driver": "ice"},
-    {"file": "files/x.deb", "sha256": SHA}, {"file": "https://x.example/y.rpm", "sha256": SHA, "driver": "mlx5_core"}, {"file": "z.deb", "sha256": SHA, "driver": "ice"},
+    {"file": "files/x.deb", "sha256": SHA}, {"file": "https://x.example/y.rpm", "sha256": SHA, "driver": "mlx5_core"},
+    {"file": "z.deb", "sha256": SHA, "driver": "ice"},
 ]
 REPOSITORIES = [{"name": "d", "url": "https://x", "key": KEY, "suites": ["bookworm"]}, {"name": "r", "url": "https://x", "key": "/etc/key"},
                 {"name": "i", "url": "https://x", "key": "/etc/key", "driver": "ice"}]
@@ -68,7 +70,10 @@ def test_what_a_host_of_another_family_takes() -> None:
     assert not any(model.sources_of(PACKAGES, REPOSITORIES, ["mlx5_core"], "suse").values())
 
 
-@pytest.mark.parametrize(("one", "other", "same"), [("0000:3b:00.0", "0000:3b:00.1", True), ("0000:3b:00.0", "0000:3b:01.0", False), ("", "", False),
-                                                     ("0000:3b:00.0", "0001:3b:00.0", False), ("0000:3b:00.0", "", False)])
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [("0000:3b:00.0", "0000:3b:00.1", True), ("0000:3b:00.0", "0000:3b:01.0", False), ("", "", False), ("0000:3b:00.0", "0001:3b:00.0", False),
+     ("0000:3b:00.0", "", False)],
+)
 def test_functions_of_one_board(one: str, other: str, same: bool) -> None:
     assert model.same_board(one, other) is same
