@@ -13,8 +13,8 @@ import os
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import UPDATE_OPTIONS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model import nic_firmware, nic_update
+from ansible_collections.lowlatency.fleet.plugins.module_utils.update_door import UPDATE_OPTIONS
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transaction
 
 

@@ -4,8 +4,9 @@
 """The registry: which domains there are, in the one order in which they may be applied.
 
 Huge pages go first, before anything takes memory; services that move interrupts next, since what they moved is set after;
-driver and firmware of NICs are looked at before what lies on them, channels before features, features before interrupts (a NIC reset recreates them), then sysctl. The kernel command line comes
-last, after the host agent even: a boot is only tried on a host where all else went well.
+driver and firmware of NICs are looked at before what lies on them; channels before features, features before interrupts (a NIC reset
+recreates them), then sysctl. The kernel command line comes last, after the host agent even: a boot is only tried on a host where all
+else went well.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from .host.nic_firmware import read_nic_firmware, write_nothing
 from .host.tunables import read_tunables, write_tunable
 from .host.units import read_units, write_unit
 from .model import cmdline, hugepages, irq, nic, nic_firmware, tunables, units
-from .model.nic_update import DEVLINK, MSTFLINT, REBOOT, RESET
 from .model.setting import OwnedFile, Plan, Setting
 
 Spec = Mapping[str, Any]
@@ -117,19 +117,5 @@ KERNEL_CMDLINE = Domain(
     cmdline.problems, host_cmdline.read_cmdline, cmdline.plan, host_cmdline.write_cmdline, persistence="boot",
     boot=BootSteps(host_cmdline.arm, host_cmdline.settle, host_cmdline.tidy, host_cmdline.boot_files),
 )
-
-# What a site gives for drivers and firmware, and what it allows; beside the transaction (updater.py).
-IMAGE_OPTIONS = {
-    "driver": {"type": "str", "required": True}, "pci_id": {"type": "str"}, "psid": {"type": "str"}, "version": {"type": "str", "required": True},
-    "file": {"type": "str", "required": True}, "sha256": {"type": "str", "required": True}, "component": {"type": "str"},
-    "tool": {"type": "str", "choices": [DEVLINK, MSTFLINT], "default": DEVLINK},
-    "activate": {"type": "str", "choices": [RESET, REBOOT], "default": RESET},
-}
-UPDATE_OPTIONS = {
-    **NIC_FIRMWARE.options,
-    "images": {"type": "list", "elements": "dict", "default": [], "options": IMAGE_OPTIONS},
-    "flash": {"type": "bool", "default": False}, "maintenance": {"type": "bool", "default": False}, "reload": {"type": "bool", "default": False},
-    "reboot_ok": {"type": "bool", "default": False}, "reboot_timeout": {"type": "int", "default": 1800}, "verify": {"type": "bool", "default": False},
-}
 
 DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, TUNABLES, KERNEL_CMDLINE)}

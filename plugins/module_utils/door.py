@@ -16,12 +16,12 @@ import zipfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import agent, runner, updater
+from . import agent, runner
 from .domains import DOMAINS
 from .host.deployment import interpreter, kept
 from .host.journal import BrokenJournal
 from .host.machine import Host, Unreadable
-from .model.setting import CHANGED, DRIFTED, Setting, SpecError, as_dicts, judged, options_given, updated_spec
+from .model.setting import CHANGED, DRIFTED, Setting, as_dicts, options_given, updated_spec
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -31,7 +31,7 @@ AGENT_MODULES = (
     "agent", "domains", "runner",
     "host.bootloader", "host.cmdline", "host.container", "host.deployment", "host.ethtool", "host.files", "host.hugepages", "host.irq", "host.journal",
     "host.links", "host.machine", "host.netlink", "host.nic_firmware", "host.programs", "host.trial", "host.tunables", "host.units",
-    "model.cmdline", "model.cpuset", "model.grub", "model.hugepages", "model.irq", "model.nic", "model.nic_firmware", "model.nic_update", "model.setting",
+    "model.cmdline", "model.cpuset", "model.grub", "model.hugepages", "model.irq", "model.nic", "model.nic_firmware", "model.setting",
     "model.tunables", "model.units",
 )
 # The part of tasks outside of a host-role playbook.
@@ -72,21 +72,6 @@ def run_documents(module: AnsibleModule, documents: runner.Desired) -> None:
         result["diff"] = differences(outcome)
     if outcome.errors and not module.check_mode:
         module.fail_json(msg="; ".join(f"{setting.subject}: {setting.reason}" for setting in outcome.errors), **result)
-    module.exit_json(**result)
-
-
-def run_update(module: AnsibleModule) -> None:
-    """Drivers and firmware of NICs; ends the module."""
-    if not module.check_mode and os.geteuid() != 0:
-        module.fail_json(msg="flashing and loading drivers needs root; set become: true (check mode does not need it)")
-    try:
-        report = updater.update(Host(), options_given(module.params), check=module.check_mode)
-    except (updater.Refused, SpecError, Unreadable, OSError) as error:
-        module.fail_json(msg=f"nothing was flashed or loaded: {error}")
-    result = {"changed": bool(report.done), "done": report.done, "left": report.left, "needed": report.needed, "reboot_required": bool(report.waits),
-              "reboot_reasons": report.waits, "settings": as_dicts(judged(setting) for setting in report.settings)}
-    if report.wrong:
-        module.fail_json(msg="; ".join(report.wrong), **result)
     module.exit_json(**result)
 
 

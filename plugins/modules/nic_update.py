@@ -185,8 +185,7 @@ rebooted:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import UPDATE_OPTIONS
-from ansible_collections.lowlatency.fleet.plugins.module_utils.door import run_update
+from ansible_collections.lowlatency.fleet.plugins.module_utils.update_door import UPDATE_OPTIONS, run_update
 
 
 def main() -> None:

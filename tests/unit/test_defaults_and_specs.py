@@ -15,7 +15,7 @@ import pytest
 import yaml
 from ansible_collections.lowlatency.fleet.plugins.action import driver_sources as sources_action
 from ansible_collections.lowlatency.fleet.plugins.action import preflight as preflight_action
-from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS, UPDATE_OPTIONS
+from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
     cmdline,
@@ -27,6 +27,7 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
 )
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.host_plan import NIC_KEYS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.partition import Intent
+from ansible_collections.lowlatency.fleet.plugins.module_utils.update_door import UPDATE_OPTIONS
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.report import why
 
 REPOSITORY = Path(__file__).resolve().parents[2]
