@@ -25,7 +25,7 @@ from ..model.nic_firmware import Card, Driver, Firmware, Link, NicFirmwareState
 from ..model.setting import Setting
 from .links import NET, interface_of, pci_of
 from .machine import Host
-from .netlink import TYPE_MASK, Netlink, attribute, attributes
+from .netlink import Netlink, attribute_list, attributes, text_attribute
 
 PCI = "/sys/bus/pci/devices"
 NODES = "/sys/devices/system/node"
@@ -83,7 +83,7 @@ class _Asks:
         bus, _slash, name = device.partition("/")
         if not (self.netlink and self.devlink and name):
             return {}
-        wanted = attribute(BUS_NAME, bus.encode() + b"\0") + attribute(DEV_NAME, name.encode() + b"\0")
+        wanted = text_attribute(BUS_NAME, bus) + text_attribute(DEV_NAME, name)
         try:
             answers = self.netlink.request(self.devlink, INFO_GET, 1, wanted)
         except OSError:
@@ -101,15 +101,11 @@ def drvinfo_of(link: socket.socket, interface: str) -> bytes:
 def versions_in(answer: bytes) -> dict[int, dict[str, str]]:
     """``{FIXED, RUNNING or STORED: {component: version}}`` of an answer to DEVLINK_CMD_INFO_GET, in which each version is one attribute."""
     found: dict[int, dict[str, str]] = {FIXED: {}, RUNNING: {}, STORED: {}}
-    while len(answer) >= 4:
-        length, kind = struct.unpack_from("=HH", answer)
-        if not 4 <= length <= len(answer):
-            break
-        if kind & TYPE_MASK in found:
-            pair = attributes(answer[4:length])
+    for kind, payload in attribute_list(answer):
+        if kind in found:
+            pair = attributes(payload)
             name, value = (pair.get(part, b"").split(b"\0")[0].decode("utf-8", "replace") for part in (VERSION_NAME, VERSION_VALUE))
-            found[kind & TYPE_MASK][name] = value
-        answer = answer[(length + 3) & ~3:]
+            found[kind][name] = value
     return found
 
 
