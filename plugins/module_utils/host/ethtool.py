@@ -188,7 +188,8 @@ def write_ethtool(host: Host, state: EthtoolState, settings: Sequence[Setting]) 
 
 def _remember_refusal(host: Host, nic: NicState, setting: Setting, reason: str) -> None:
     known, who = remembered(host, REFUSED), f"{nic.interface} {nic.driver} {nic.version}"
-    remember(host, REFUSED, {**known, who: {**known.get(who, {}), setting.name: reason}})
+    with contextlib.suppress(OSError):  # then the next run tries again
+        remember(host, REFUSED, {**known, who: {**known.get(who, {}), setting.name: reason}})
 
 
 def _nic_of(state: EthtoolState, setting: Setting) -> NicState:

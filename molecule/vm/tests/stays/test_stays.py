@@ -22,7 +22,7 @@ for nic in enp65s0 enp129s0; do
     done
     ethtool -k $nic | grep -E '^(generic-receive-offload|tcp-segmentation-offload):' | sed "s/^/$nic /"
     ethtool -c $nic | grep '^rx-usecs:' | sed "s/^/$nic /"
-    ethtool -a $nic | grep -E '^(Autonegotiate|RX|TX):' | tr -s '[:space:]' ' ' | sed "s/ \([ART]\)/\n\1/g" | sed "s/^/$nic pause /"
+    ethtool -a $nic | awk -v nic=$nic '/^(Autonegotiate|RX|TX):/ { print nic, "pause", $1, $2 }'
     ethtool -g $nic | awk -v nic=$nic '/^RX:/ { n = $2 } END { print nic, "ring", n }'
     ethtool -l $nic | awk -v nic=$nic '/^Combined:/ { n = $2 } END { print nic, "channels", n }'
     for queue in /sys/class/net/$nic/queues/tx-*; do echo "$nic $(basename $queue) $(cat $queue/xps_cpus 2>/dev/null)"; done

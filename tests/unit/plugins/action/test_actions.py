@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible_collections.lowlatency.fleet.plugins.action import (
     apply,
     ethtool,
@@ -351,3 +351,94 @@ def test_a_host_that_cannot_be_read_opens_nothing() -> None:
     assert act(preflight, Runs(failed=True, msg="no CPUs"), {})["msg"] == "h: no CPUs"
     with pytest.raises(AnsibleActionFail, match="no transaction is open"):
         transaction.take("h")
+
+
+# --- network changes that wait ----------------------------------------------------------------------------------------
+
+
+class Answering:
+    """Answers of a host: to the module that changes the network, and to each attempt to confirm."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *confirmations: dict[str, Any] | Exception, **changed: Any) -> None:
+        self.answers = list(confirmations)
+        self.changed = {"changed": True, "settings": [], "unconfirmed": "abc", **changed}
+        self.seen: list[str] = []
+        self.clock = 0.0
+        monkeypatch.setattr(transaction.time, "sleep", self.wait)
+        monkeypatch.setattr(transaction.time, "monotonic", lambda: self.clock)
+
+    def wait(self, seconds: float) -> None:
+        self.clock += seconds
+
+    def __call__(self, module_name: str, module_args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        self.seen.append(module_name.rpartition(".")[2])
+        if not module_name.endswith(".confirm"):
+            return dict(self.changed)
+        assert module_args == {"identity": "abc"}
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        self.clock += 1
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+TUNED = {"nics": [{"interface": "eth0"}], "confirm_seconds": 30}
+
+
+def test_a_network_change_is_confirmed_over_a_new_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Answering(monkeypatch, {"changed": False})
+    result = act(ethtool, host, TUNED)  # type: ignore[arg-type]
+    assert host.seen == ["ethtool", "confirm"] and not result.get("failed")
+
+
+def test_a_host_is_tried_until_it_answers_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Answering(monkeypatch, AnsibleConnectionFailure("no route"), {"unreachable": True, "msg": "x"}, {"changed": False})
+    assert not act(ethtool, host, TUNED).get("failed")  # type: ignore[arg-type]
+    assert host.seen == ["ethtool", "confirm", "confirm", "confirm"]
+
+
+@pytest.mark.parametrize("answer", [AnsibleConnectionFailure("no route"), {"unreachable": True, "msg": "no route"}])
+def test_a_host_that_stays_away_is_given_up_when_it_goes_back_by_itself(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
+    host = Answering(monkeypatch, answer)
+    result = act(ethtool, host, TUNED)  # type: ignore[arg-type]
+    assert result["failed"] and "no route" in result["msg"] and "takes it back by itself 30 s after" in result["msg"]
+    assert 30 <= host.clock < 36
+
+
+def test_a_change_that_was_taken_back_already_is_a_failure_that_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Answering(monkeypatch, {"failed": True, "msg": "the host took it back"})
+    result = act(ethtool, host, TUNED)  # type: ignore[arg-type]
+    assert result["failed"] and "the host took it back" in result["msg"] and host.seen == ["ethtool", "confirm"]
+
+
+def test_what_went_well_is_confirmed_where_something_else_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Answering(monkeypatch, {"changed": False}, failed=True, msg="nic eth9: no such interface")
+    result = act(ethtool, host, TUNED)  # type: ignore[arg-type]
+    assert host.seen == ["ethtool", "confirm"] and result["msg"] == "h: nic eth9: no such interface"
+
+
+def test_nothing_is_confirmed_where_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Answering(monkeypatch, {"changed": False}, unconfirmed="")
+    act(ethtool, host, TUNED)  # type: ignore[arg-type]
+    assert host.seen == ["ethtool"]
+
+
+def test_a_connection_that_breaks_meanwhile_says_what_the_host_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(**_call: Any) -> dict[str, Any]:
+        raise AnsibleConnectionFailure("gone")
+
+    with pytest.raises(AnsibleConnectionFailure, match=r"gone \(where this run was changing the network, the host takes that back 30 s later\)"):
+        act(ethtool, broken, TUNED)  # type: ignore[arg-type]
+    with pytest.raises(AnsibleConnectionFailure, match=r"^gone$"):
+        act(tunables, broken, RIGHT["tunables"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("transport", "options", "extra"),
+    [("ssh", {}, "-o ServerAliveInterval=10 -o ServerAliveCountMax=6"), ("ssh", {"ssh_extra_args": "-v"}, "-v -o ServerAliveInterval=10 -o ServerAliveCountMax=6"),
+     ("ssh", {"ssh_common_args": "-o ServerAliveInterval=3"}, ""), ("local", {}, "")],
+)
+def test_ssh_gives_up_a_host_that_says_nothing_unless_the_site_says_when(transport: str, options: dict[str, str], extra: str) -> None:
+    connection = Connection(transport, **options)
+    transaction.notice_silence(connection)
+    assert connection.options["ssh_extra_args"] == extra

@@ -32,7 +32,13 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model.nic import 
     plan,
 )
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.nic_parameters import Parameter
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import ERROR, Setting, Unsupported
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import (
+    ERROR,
+    OK,
+    UNSUPPORTED,
+    Setting,
+    Unsupported,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.steering import parse_rule
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_driver import GRO, TCP4, Driver, Family, installed
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import FixtureMachine, two_sockets
@@ -54,6 +60,15 @@ def family(monkeypatch: pytest.MonkeyPatch) -> Family:
                   coalesce={"rx-usecs": Parameter(3), "adaptive-rx": Parameter(1)}, private_flags={"legacy-rx": Parameter(0)})
     installed(monkeypatch, family=made)
     return made
+
+
+@pytest.fixture(autouse=True)
+def memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What is remembered until the next boot, of this test alone."""
+    known: dict[str, Any] = {}
+    monkeypatch.setattr(ethtool, "remembered", lambda host, name: dict(known))
+    monkeypatch.setattr(ethtool, "remember", lambda host, name, said: known.update(said))
+    return known
 
 
 def read(spec: dict[str, Any] | None = None, **entry: Any) -> EthtoolState:
@@ -425,3 +440,54 @@ def test_the_loopback_of_this_machine_as_ethtool_sees_it() -> None:
     both = set(found) & set(shown)
     assert both
     assert {name: (found[name].active, found[name].fixed) for name in both} == {name: (shown[name][0] == "on", "[fixed]" in shown[name]) for name in both}
+
+
+# --- what was seen since the boot -------------------------------------------------------------------------------------
+
+
+def test_what_a_driver_refused_once_is_unsupported_in_the_next_audit(driver: Driver, family: Family) -> None:
+    family.refuses["rx-usecs"] = errno.EOPNOTSUPP
+    spec = {"coalesce": {"rx-usecs": 0}}
+    before = plan(read(spec), {**spec, "nics": [{"interface": "lo"}]}).settings[0]
+    assert before.state == OK and before.current != before.desired, "only the attempt shows it"
+    with pytest.raises(Unsupported):
+        write("net.coalesce.rx_usecs", "rx-usecs", "0", spec)
+    after = plan(read(spec), {**spec, "nics": [{"interface": "lo"}]}).settings[0]
+    assert after.state == UNSUPPORTED and "driver igb refuses it" in after.reason and after.current == "3"
+
+
+def test_what_another_driver_refused_is_no_matter(driver: Driver, memory: dict[str, Any]) -> None:
+    memory["lo igb 9.9"] = {"lo.rx-usecs": "no"}
+    assert state().refused == {}
+
+
+def test_a_memory_that_cannot_be_written_changes_no_verdict(driver: Driver, family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(host: Host, name: str, said: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ethtool, "remember", full)
+    family.refuses["rx-usecs"] = errno.EOPNOTSUPP
+    with pytest.raises(Unsupported):
+        write("net.coalesce.rx_usecs", "rx-usecs", "0")
+
+
+@pytest.mark.parametrize(("carrier", "waits"), [(True, True), (False, False)])
+def test_flow_control_waits_for_a_link_that_a_write_took_down(
+        driver: Driver, family: Family, monkeypatch: pytest.MonkeyPatch, *, carrier: bool, waits: bool) -> None:
+    """A NIC that had no link before is not waited for."""
+    looked: list[bool] = []
+    monkeypatch.setattr(ethtool, "_has_carrier", lambda host, interface: looked.append(True) or len(looked) > 3)
+    monkeypatch.setattr(ethtool.time, "sleep", lambda seconds: None)
+    family.groups["pause"] = {"rx": Parameter(1)}
+    nic = NicState("lo", "igb", carrier=carrier)
+    write_ethtool(Host(), EthtoolState((nic,), {"nics": [{"interface": "lo"}]}), [Setting("net.pause", "lo.pause-rx", "off")])
+    assert bool(looked) == waits and family.writes == [("pause", {"rx": 0})]
+
+
+def test_a_link_that_does_not_come_back_is_not_waited_for_for_ever(driver: Driver, family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ethtool, "_has_carrier", lambda host, interface: False)
+    monkeypatch.setattr(ethtool, "CARRIER_SECONDS", 0.2)
+    family.groups["pause"] = {"rx": Parameter(1)}
+    nic = NicState("lo", "igb", carrier=True)
+    write_ethtool(Host(), EthtoolState((nic,), {"nics": [{"interface": "lo"}]}), [Setting("net.pause", "lo.pause-rx", "off")])
+    assert family.writes == [("pause", {"rx": 0})]
