@@ -13,7 +13,7 @@ NICS = {"enp65s0": {0, 1}, "enp129s0": {4, 5}}
 # Channels of each NIC: four by the inventory, and one by the profile, because one CPU is planned for the interrupts of the other.
 CHANNELS = {"enp65s0": 4, "enp129s0": 1}
 # Transmit queue -> CPUs that use it: that of its interrupt (0 or 4), and each isolated CPU with one queue.
-XPS = {"enp65s0": [{0, 2}, {0, 3}, {0, 6}, {0, 7}], "enp129s0": []}
+XPS = {"enp65s0": [{0, 2}, {0, 3}, {0, 6}, {0, 7}], "enp129s0": [{4, 2, 3, 6, 7}]}
 COALESCE = {"rx-usecs": "0"}
 RING = {"RX": "4096"}
 PAUSE = {"Autonegotiate": "off", "RX": "off", "TX": "off"}

@@ -32,7 +32,8 @@ def ring():
 
 def uncommon():
     """What a change that waits leaves on a host."""
-    return lab.run(NAME, "ls /var/lib/lowlatency/unconfirmed.json /var/lib/lowlatency/revert.pyz 2>/dev/null; systemctl list-units --all --plain --no-legend 'lowlatency-revert*'; true")
+    units = "systemctl list-units --all --plain --no-legend 'lowlatency-revert*'"
+    return lab.run(NAME, f"ls /var/lib/lowlatency/unconfirmed.json /var/lib/lowlatency/revert.pyz 2>/dev/null; {units}; true")
 
 
 @pytest.fixture(scope="module")

@@ -435,7 +435,8 @@ def test_a_connection_that_breaks_meanwhile_says_what_the_host_will_do(monkeypat
 
 @pytest.mark.parametrize(
     ("transport", "options", "extra"),
-    [("ssh", {}, "-o ServerAliveInterval=10 -o ServerAliveCountMax=6"), ("ssh", {"ssh_extra_args": "-v"}, "-v -o ServerAliveInterval=10 -o ServerAliveCountMax=6"),
+    [("ssh", {}, "-o ServerAliveInterval=10 -o ServerAliveCountMax=6"),
+     ("ssh", {"ssh_extra_args": "-v"}, "-v -o ServerAliveInterval=10 -o ServerAliveCountMax=6"),
      ("ssh", {"ssh_common_args": "-o ServerAliveInterval=3"}, ""), ("local", {}, "")],
 )
 def test_ssh_gives_up_a_host_that_says_nothing_unless_the_site_says_when(transport: str, options: dict[str, str], extra: str) -> None:

@@ -263,7 +263,8 @@ def test_batches_are_of_one_nic_and_one_kind() -> None:
     assert batch("net.coalesce.adaptive", "eth0.adaptive-rx") == batch("net.coalesce.cqe_mode_rx", "eth0.cqe-mode-rx") != batch(
         "net.coalesce.rx_usecs", "eth0.rx-usecs")
     apart = [batch("net.ring.rx_tx", "eth0.ring-rx"), batch("net.ring.rx_tx", "eth1.ring-rx"), batch("net.ring.rx_tx", "eth0.7.ring-rx"),
-             batch("net.channels", "eth0.channels-rx"), batch("net.pause", "eth0.pause-rx"), batch("net.offload.rx", "eth0.rx"), batch("net.rss", "eth0.indirection"), batch("net.rss", "eth0.hash-udp4"),
+             batch("net.channels", "eth0.channels-rx"), batch("net.pause", "eth0.pause-rx"), batch("net.offload.rx", "eth0.rx"),
+             batch("net.rss", "eth0.indirection"), batch("net.rss", "eth0.hash-udp4"),
              batch("net.flow.ntuple", f"eth0.{FLOW}"), batch("net.flow.ntuple", "eth0.udp4 dst-port 1"), batch("net.rps_xps", "eth0.rx-0.rps_cpus"),
              batch("net.rps_xps", "eth0.rx-1.rps_cpus"), batch("net.napi.threaded", "eth0.threaded")]
     assert len(set(apart)) == len(apart)
