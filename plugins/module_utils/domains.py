@@ -4,8 +4,9 @@
 """The registry: which domains there are, in the one order in which they may be applied.
 
 Huge pages go first, before anything takes memory; services that move interrupts next, since what they moved is set after;
-channels before features, features before interrupts (a NIC reset recreates them), then sysctl. The kernel command line comes
-last, after the host agent even: a boot is only tried on a host where all else went well.
+driver and firmware of NICs are looked at before what lies on them; channels before features, features before interrupts (a NIC reset
+recreates them), then sysctl. The kernel command line comes last, after the host agent even: a boot is only tried on a host where all
+else went well.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from .host.ethtool import batch_of, read_ethtool, write_ethtool
 from .host.hugepages import read_hugepages, write_hugepages
 from .host.irq import read_irqs, write_irq
 from .host.machine import Host
+from .host.nic_firmware import read_nic_firmware, write_nothing
 from .host.tunables import read_tunables, write_tunable
 from .host.units import read_units, write_unit
-from .model import cmdline, hugepages, irq, nic, tunables, units
+from .model import cmdline, hugepages, irq, nic, nic_firmware, tunables, units
 from .model.setting import OwnedFile, Plan, Setting
 
 Spec = Mapping[str, Any]
@@ -55,7 +57,7 @@ class Domain:
     """One kind of thing a host has.
 
     ``persistence`` says what makes it last: a ``file`` of its own, the ``write`` itself, the host ``agent`` at boot,
-    where Linux has no file for it, or a ``boot`` that brings all of it at once (``boot`` says how). ``files_first`` is for a
+    where Linux has no file for it, or a ``boot`` that brings all of it at once (``boot`` says how); ``none`` where all is findings. ``files_first`` is for a
     domain whose writes need its owned files in their places. ``each_alone`` is for one whose settings concern things that have
     nothing to do with each other: an error of one refuses no other. ``batches`` writes several at once, one by one where that
     fails. ``resets`` is for one in which a write may undo others. What a ``network`` domain writes could cut the host off: it waits to be confirmed.
@@ -90,6 +92,14 @@ UNITS = Domain(
     {"removed": {"type": "list", "elements": "str", "required": True}},
     units.problems, read_units, units.plan, write_unit, persistence="write",
 )
+NIC_FIRMWARE = Domain(
+    "nic_firmware",
+    {"policy": {"type": "dict", "default": {}},
+     "nics": {"type": "list", "elements": "dict", "required": True,
+              "options": {**_NIC_NAMES, "application_cpus": {"type": "str"}, "numa_node": {"type": "int"}},
+              "required_one_of": [["interface", "pci", "mac"]]}},
+    nic_firmware.problems, read_nic_firmware, nic_firmware.plan, write_nothing, persistence="none", each_alone=True,
+)
 ETHTOOL = Domain(
     "ethtool",
     {**_NIC_MAPPINGS, "required": {"type": "list", "elements": "str", "default": []},
@@ -122,4 +132,4 @@ KERNEL_CMDLINE = Domain(
     boot=BootSteps(host_cmdline.arm, host_cmdline.settle, host_cmdline.tidy, host_cmdline.boot_files),
 )
 
-DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, ETHTOOL, IRQ_AFFINITY, TUNABLES, KERNEL_CMDLINE)}
+DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, TUNABLES, KERNEL_CMDLINE)}

@@ -117,6 +117,11 @@ nics:
   returned: success
   type: list
   elements: dict
+card_nics:
+  description: The NICs with the application CPUs that each serves, as M(lowlatency.fleet.nic_firmware) takes them.
+  returned: success
+  type: list
+  elements: dict
 hugepages:
   description: Huge pages by size and node, as M(lowlatency.fleet.hugepages) takes them.
   returned: success

@@ -27,10 +27,11 @@ def play(tags: str = "", **variables: Any) -> dict[str, Any]:
     return shipped
 
 
-def ran(place: Path, wanted: dict[str, Any], *arguments: str, inventory: str = "localhost,", check: bool = True) -> subprocess.CompletedProcess[str]:
+def ran(place: Path, wanted: dict[str, Any], *arguments: str, inventory: str = "localhost,", check: bool = True,
+        collection: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
     link = place / "ansible_collections" / "lowlatency" / "fleet"
     link.parent.mkdir(parents=True)
-    link.symlink_to(REPOSITORY)
+    link.symlink_to(collection)
     (place / "play.yml").write_text(yaml.safe_dump([wanted]))
     (place / "ansible.cfg").write_text("[defaults]\ncallbacks_enabled = lowlatency.fleet.audit_report\n")
     environment = {
@@ -49,7 +50,7 @@ def modules(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("arguments", "joined"),
-    [([], ["hugepages", "noisy_services", "nic_tuning", "irq_affinity", "kernel_tunables", "tcp_tuning", "kernel_cmdline"]),
+    [([], ["hugepages", "noisy_services", "nic_firmware", "nic_tuning", "irq_affinity", "kernel_tunables", "tcp_tuning", "kernel_cmdline"]),
         (["--tags", "tcp_tuning"], ["tcp_tuning"])],
     ids=["whole", "one role"],
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.lowlatency.fleet.plugins.action import driver_sources as sources_action
 from ansible_collections.lowlatency.fleet.plugins.action import preflight as preflight_action
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS, NETWORK_OPTIONS, extra_options
@@ -20,13 +21,16 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
     cmdline,
     irq,
     nic,
+    nic_firmware,
     nic_parameters,
+    nic_update,
     tunables,
     units,
 )
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.host_plan import NIC_KEYS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.partition import Intent
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import ERROR, Setting
+from ansible_collections.lowlatency.fleet.plugins.module_utils.update_door import UPDATE_OPTIONS
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.report import why
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -38,7 +42,7 @@ PLAYBOOKS = sorted(path.stem for path in (REPOSITORY / "playbooks").glob("*s.yml
 FROM_OUTSIDE = {"lowlatency_profile"}
 # Values of the site that role defaults may read.
 SITE = {"lowlatency_nics", "lowlatency_application_cores", "lowlatency_application_cpulist", "lowlatency_hugepages", "lowlatency_hugepages_mounts",
-        "lowlatency_reboot_ok", "lowlatency_reboot_timeout", "lowlatency_trial_seconds", "lowlatency_confirm_seconds"}
+        "lowlatency_nic_policy", "lowlatency_reboot_ok", "lowlatency_reboot_timeout", "lowlatency_trial_seconds", "lowlatency_confirm_seconds"}
 
 
 def loaded(name: str) -> Any:
@@ -98,7 +102,7 @@ def test_descriptions_are_text(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_s_task_reads_every_variable_and_defines_none(role: str) -> None:
-    task = (REPOSITORY / f"roles/{role}/tasks/main.yml").read_text(encoding="utf-8")
+    task = "\n".join(path.read_text(encoding="utf-8") for path in sorted((REPOSITORY / f"roles/{role}/tasks").glob("*.yml")))
     used = set(re.findall(rf"\b{role}_\w+", task)) - {f"{role}_result"}
     assert used == set(defaults(role))
 
@@ -123,8 +127,8 @@ def as_documented(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 SPECS = {**{name: {**domain.options, **extra_options(name)} for name, domain in DOMAINS.items()},
-         "preflight": preflight_action.OPTIONS, "apply": {"documents": {"type": "dict"}, **BOOT_OPTIONS, **NETWORK_OPTIONS},
-         "confirm": {"identity": {"type": "str", "required": True}}}
+         "nic_update": UPDATE_OPTIONS, "driver_sources": sources_action.OPTIONS, "preflight": preflight_action.OPTIONS,
+         "apply": {"documents": {"type": "dict"}, **BOOT_OPTIONS, **NETWORK_OPTIONS}, "confirm": {"identity": {"type": "str", "required": True}}}
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))
@@ -149,11 +153,21 @@ def test_every_module_documents_the_same_contract(name: str) -> None:
                                                         "finding"}
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(SPECS) if name in DOMAINS])
+@pytest.mark.parametrize("name", sorted(DOMAINS))
 def test_examples_are_right(name: str) -> None:
     module = importlib.import_module(f"ansible_collections.lowlatency.fleet.plugins.modules.{name}")
     for task in yaml.safe_load(module.EXAMPLES):
         assert DOMAINS[name].problems(task[f"lowlatency.fleet.{name}"]) == []
+
+
+def test_the_examples_of_what_changes_drivers_and_firmware_are_right() -> None:
+    def example(name: str) -> dict[str, Any]:
+        module = importlib.import_module(f"ansible_collections.lowlatency.fleet.plugins.modules.{name}")
+        return dict(yaml.safe_load(module.EXAMPLES)[0][f"lowlatency.fleet.{name}"])
+
+    update, sources = example("nic_update"), example("driver_sources")
+    assert nic_firmware.problems(update) == [] == nic_update.image_problems(update["images"])
+    assert nic_update.source_problems(sources["packages"], []) == []
 
 
 def test_what_preflight_takes_is_what_the_partition_knows() -> None:
@@ -215,6 +229,7 @@ def test_two_roles_do_not_speak_of_one_key(profile: str) -> None:
 def test_it_is_said_why_everything_matters(profile: str) -> None:
     said = loaded(f"profiles/{profile}.yml")
     controls = [key for role in ("kernel_tunables", "tcp_tuning") for key in said.get(role, {}).get("sysctl", {})]
+    controls += [nic_firmware.DRIVER, nic_firmware.FIRMWARE, nic_firmware.WIDTH, nic_firmware.SPEED, nic_firmware.NODE]
     controls += [f"cmdline.{name}" for name in said.get("kernel_cmdline", {}).get("arguments", {})]
     controls += [f"svc.{name}" for name in said["noisy_services"]["removed"]]
     tuned = {setting.control for setting in nic_settings(said["nic_tuning"])}

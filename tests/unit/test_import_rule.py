@@ -25,6 +25,7 @@ ALLOWED = {
     "confirmed": {"model", "host", "domains"},
     "runner": {"model", "host", "domains", "confirmed"},
     "agent": {"model", "host", "domains", "confirmed", "runner"},
+    "updater": {"model", "host"},
 }
 
 # Python 3.9 has no list of its own.

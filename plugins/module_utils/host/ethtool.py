@@ -33,10 +33,11 @@ from ..model.nic import (
     subject_of,
     wanted_of,
 )
-from ..model.nic_parameters import EEE, PAUSE, Parameter, switched
+from ..model.nic_parameters import COALESCE, EEE, PAUSE, Parameter, is_switch, switched
 from ..model.setting import Setting, SpecError, Unsupported
 from ..model.steering import parse_rule, rule_from, table_from
 from . import ethtool_ioctl as ioctl
+from .competitors import read_competitors
 from .ethtool_ioctl import Ioctl
 from .ethtool_netlink import FAMILY, read_group, write_group
 from .links import NET, guard, interface_of, management_interfaces
@@ -53,9 +54,10 @@ _Answer = TypeVar("_Answer")
 
 def read_ethtool(host: Host, spec: Mapping[str, Any]) -> EthtoolState:
     """Every NIC of ``spec['nics']``, in that order, as far as something is wanted of it; what is wrong with one is told in its state."""
-    protected = management_interfaces(host)
+    protected, nics = management_interfaces(host), spec.get("nics") or []
+    others = read_competitors(host, [name for name in (interface_of(host, nic) for nic in nics) if name], irq=False)
     with Ioctl() as old, _netlink() as new:
-        return EthtoolState(tuple(_nic_state(host, spec, nic, protected, old, new) for nic in spec.get("nics") or []), spec)
+        return EthtoolState(tuple(_nic_state(host, spec, nic, protected, old, new) for nic in nics), spec, others)
 
 
 @contextlib.contextmanager
@@ -153,8 +155,13 @@ def _steering(link: Ioctl, interface: str, spread: Mapping[str, Any], *, asked: 
 
 
 def batch_of(setting: Setting) -> str:
-    """What is written in one request: the parameters of one group, or the features, of one NIC."""
+    """What is written in one request: the parameters of one group, or the features, of one NIC.
+
+    How coalescing adapts comes before its numbers: some drivers (mlx5, bnxt) take their own for those when that changes.
+    """
     group = group_of(setting)
+    if group == COALESCE and is_switch(group, parameter_of(setting)):
+        return f"{setting.name.removesuffix('.' + subject_of(setting))} coalescing mode"
     return f"{setting.name.removesuffix('.' + subject_of(setting))} {group}" if group in (*PARAMETER_GROUPS, FEATURES) else f"{setting.key}"
 
 

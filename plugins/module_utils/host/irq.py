@@ -18,6 +18,7 @@ from ..model.cpuset import CpusetError, format_mask, parse_cpulist, parse_mask
 from ..model.irq import DEFAULT, XPS_CPUS, Irq, IrqState, interrupt_counts
 from ..model.nic import QUEUE_CONTROL
 from ..model.setting import Setting, Unsupported
+from .competitors import read_competitors
 from .container import container_kind
 from .files import write_kernel_file
 from .links import NET, interface_of, pci_of
@@ -39,9 +40,10 @@ def read_irqs(host: Host, spec: Mapping[str, Any]) -> IrqState:
     numbers = sorted(int(name) for name in host.names("/proc/irq") if name.isdigit())
     irqs = (_irq(host, number, refused) for number in numbers)
     nics = spec.get("nics") or []
-    counted = _counted(host, int(spec.get("watch_seconds") or 0))
+    counted, xps = _counted(host, int(spec.get("watch_seconds") or 0)), tuple(_xps(host, nic) for nic in nics)
+    competitors = read_competitors(host, [interface for interface, _queues in xps if interface], nic=False)
     return IrqState(tuple(irq for irq in irqs if irq), tuple(_nic_irqs(host, nic) for nic in nics), _default(host),
-                    _cpus(host, "/sys/devices/system/cpu/online"), xps=tuple(_xps(host, nic) for nic in nics), counted=counted)
+                    _cpus(host, "/sys/devices/system/cpu/online"), xps=xps, counted=counted, competitors=competitors)
 
 
 def _xps(host: Host, nic: Mapping[str, Any]) -> tuple[str, dict[int, frozenset[int]]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .cpuset import format_cpulist
 from .hugepages import BOOT, pages_per_node, per_node_boot
 from .nic import MAPPINGS, RULES, identity
 from .nic_parameters import CHANNELS, QUEUES
@@ -21,8 +22,8 @@ NIC_KEYS = ("interface", "pci", "mac", "carries", "application_cores", "numa_nod
 
 
 def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, Any], *, kernel: str = "") -> dict[str, Any]:
-    """``partition`` (plain values), ``nics``, ``irq_nics``, ``hugepages`` and ``cmdline`` as the ethtool, irq_affinity, hugepages and
-    kernel_cmdline domains take them, ``summary`` and ``explanation`` (sentences).
+    """``partition`` (plain values), ``nics``, ``card_nics``, ``irq_nics``, ``hugepages`` and ``cmdline`` as the ethtool, nic_firmware,
+    irq_affinity, hugepages and kernel_cmdline domains take them, ``summary`` and ``explanation`` (sentences).
 
     ``site`` has the keys of ``Intent`` with ``nics`` as the inventory has them, and ``hugepages``; ``kernel`` is the release that
     runs. Raises ``SpecError``.
@@ -42,6 +43,7 @@ def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, 
     return {
         "partition": cores.to_dict(),
         "nics": [_tuned(entry, _irq_cpulist(cores, nic) if nic is not None else "") for entry, nic in found],
+        "card_nics": [_placed(entry, nic, cores) for entry, nic in found],
         "irq_nics": [{"pci": nic.pci, "cpus": _irq_cpulist(cores, nic)} for _entry, nic in found if nic is not None and cores.irq_cpus[nic.pci]],
         "hugepages": pages,
         "cmdline": _planned_arguments(cores, site),
@@ -119,6 +121,13 @@ def _tuned(entry: Mapping[str, Any], irq_cpus: str) -> dict[str, Any]:
     if entry.get("queues"):
         tuned.setdefault(CHANNELS, {QUEUES: entry["queues"]})
     return {**tuned, "irq_cpus": irq_cpus} if irq_cpus else tuned
+
+
+def _placed(entry: Mapping[str, Any], nic: Nic | None, cores: Partition) -> dict[str, Any]:
+    """The NIC with the application CPUs that it serves: its own, or where it has none, all of the host."""
+    own = cores.nic_cores.get(nic.pci) if nic is not None else None
+    named = {key: entry[key] for key in ("interface", "pci", "mac", "numa_node") if entry.get(key) is not None}
+    return {**named, "application_cpus": format_cpulist(own or cores.isolated)}
 
 
 def _irq_cpulist(cores: Partition, nic: Nic) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .competitors import Competitor, findings
 from .cpuset import CpusetError, format_cpulist, parse_cpulist
 from .nic import CONTROL, QUEUE_CONTROL, identity
 from .setting import DRIFTED, ERROR, OK, Plan, Setting, SpecError, unsupported
@@ -45,7 +46,7 @@ class IrqState:
     """All interrupts in use, those of each NIC asked for (None: no such NIC), and the mask new ones get.
 
     ``xps`` has for each NIC its interface and the CPUs of every transmit queue, by number; ``counted`` how often each interrupt came
-    to each CPU while the host was watched (None: it was not).
+    to each CPU while the host was watched (None: it was not). ``competitors`` are those who move interrupts too.
     """
 
     irqs: tuple[Irq, ...] = ()
@@ -55,6 +56,7 @@ class IrqState:
     without: str = ""
     xps: tuple[tuple[str, Mapping[int, frozenset[int]]], ...] = ()
     counted: Mapping[int, Mapping[int, int]] | None = None
+    competitors: tuple[Competitor, ...] = ()
 
     def named(self) -> dict[str, Irq]:
         """Interrupts by a name that outlives a reboot: the action, with the number only where two share it."""
@@ -138,7 +140,7 @@ def plan(state: IrqState, spec: Mapping[str, Any]) -> Plan:
         settings.append(Setting(DEFAULT, DEFAULT_NAME, format_cpulist(housekeeping), format_cpulist(state.default & state.online)))
         settings += [_kept_off(name, irq, isolated, housekeeping) for name, irq in sorted(state.named().items()) if name not in placed]
     settings += [] if state.counted is None or not isolated else [_quiet(state, isolated, names)]
-    return Plan(tuple(settings))
+    return Plan((*settings, *findings(state.competitors)))
 
 
 def _steered(interface: str, queues: Mapping[int, frozenset[int]], cpus: list[int], isolated: list[int]) -> Iterator[Setting]:

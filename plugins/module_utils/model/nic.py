@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from . import nic_parameters, steering
+from .competitors import Competitor, findings
 from .cpuset import CpusetError, format_cpulist, parse_cpulist
 from .nic_parameters import CHANNELS, COALESCE, EEE, IRQ_CPUS, MAX, PAUSE, PRIVATE_FLAGS, QUEUES, RINGS, Parameter
 from .setting import ERROR, UNSUPPORTED, Plan, Setting, SpecError, unsupported
@@ -88,10 +89,11 @@ class NicState:
 
 @dataclass(frozen=True)
 class EthtoolState:
-    """The NICs asked for by ``spec``, in its order, each found or with the reason why not."""
+    """The NICs asked for by ``spec``, in its order, each found or with the reason why not, and who else sets them."""
 
     nics: tuple[NicState, ...]
     spec: Mapping[str, Any] = field(default_factory=dict)
+    competitors: tuple[Competitor, ...] = ()
 
     def wanted(self, nic: NicState) -> Wanted:
         """What was wanted of one of these NICs when they were read."""
@@ -209,7 +211,7 @@ def _file_value(name: str, value: Any) -> str:
 
 
 def plan(state: EthtoolState, spec: Mapping[str, Any]) -> Plan:
-    """The settings of every NIC; one that cannot be served is one error, with nothing else of it."""
+    """The settings of every NIC; one that cannot be served is one error, with nothing else of it. Who else sets them is a finding."""
     nics = spec.get("nics") or []
     settings: list[Setting] = []
     for entry, found in zip(nics, state.nics):
@@ -223,7 +225,7 @@ def plan(state: EthtoolState, spec: Mapping[str, Any]) -> Plan:
             except SpecError as error:
                 reasons.append(str(error))
         settings.append(Setting(CONTROL, identity(entry), None, state=ERROR, reason="; ".join(dict.fromkeys(reasons))))
-    return Plan(tuple(settings))
+    return Plan((*settings, *findings(state.competitors)))
 
 
 def _reasons_against(state: EthtoolState, found: NicState, entry: Mapping[str, Any], nics: list[Mapping[str, Any]]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from ansible_collections.lowlatency.fleet.plugins.action import (
     hugepages,
     irq_affinity,
     kernel_cmdline,
+    nic_firmware,
     preflight,
     tunables,
     units,
@@ -28,14 +29,15 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.host.topology imp
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transaction
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import two_sockets
 
-JOINING = {"ethtool": ethtool, "hugepages": hugepages, "irq_affinity": irq_affinity, "kernel_cmdline": kernel_cmdline, "tunables": tunables,
-           "units": units}
+JOINING = {"ethtool": ethtool, "hugepages": hugepages, "irq_affinity": irq_affinity, "kernel_cmdline": kernel_cmdline,
+           "nic_firmware": nic_firmware, "tunables": tunables, "units": units}
 RIGHT: dict[str, dict[str, Any]] = {
     "ethtool": {"nics": [{"interface": "eth0"}], "features": {"gro": "off"}, "channels": {"queues": "irq-cpus"}, "rings": {"rx": "max"},
                 "coalesce": {"rx-usecs": 0, "rx-frames": 1}, "pause": {"rx": "off"}, "rps": {"rps_cpus": ""}, "required": ["coalesce.rx-usecs"]},
     "hugepages": {"pages": [{"size": "2M", "node": 0, "count": 64, "at": "boot"}]},
     "irq_affinity": {"isolated": "4-7", "housekeeping": "0-3"},
     "kernel_cmdline": {"arguments": {"isolcpus": "managed_irq,domain,2-3", "nosoftlockup": True}},
+    "nic_firmware": {"nics": [{"interface": "eth0"}], "policy": {"ice": {"firmware": {"exact": "4.20"}}}},
     "tunables": {"values": {"vm.swappiness": 10}},
     "units": {"removed": ["irqbalance"]},
 }
@@ -44,6 +46,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "hugepages": ({"mounts": [{"path": "/etc", "size": "1G"}]}, "folder of the system"),
     "kernel_cmdline": ({"arguments": {"root": "/dev/sdb"}}, "R9"),
     "irq_affinity": ({"isolated": "4-7", "housekeeping": "0-4"}, "R7"),
+    "nic_firmware": ({"nics": [{"interface": "eth0"}], "policy": {"ice": {"firmware": {"minimum": 4.2}}}}, "put the version between quotes"),
     "tunables": ({"values": {"vm.swappiness": True}}, "YAML boolean"),
     "units": ({"removed": ["sshd"]}, "never removed"),
 }

@@ -54,7 +54,7 @@ def test_every_name_is_known_in_its_group(group: str) -> None:
         (COALESCE, "rx_usecs", "write rx-usecs"),
         (COALESCE, "adaptive_rx", "write adaptive-rx"),
         (RINGS, "tx_push_buf_len", "write tx-push-buf-len"),
-        (COALESCE, "rx-usec", "there are: adaptive-rx, adaptive-tx, rx-usecs"),
+        (COALESCE, "rx-usec", "there are: adaptive-rx, adaptive-tx, cqe-mode-rx, cqe-mode-tx, rx-usecs"),
         (CHANNELS, "queue", "there are: combined, rx, tx, other, queues"),
         (RINGS, "queues", "there are: rx, rx-mini"),
         (PAUSE, "autonegotiate", "there are: autoneg, rx, tx"),

@@ -1,0 +1,51 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which packages and repositories of the site a host takes; on the controller alone. Nothing in check mode, and nothing that is not allowed."""
+
+from __future__ import annotations
+
+import hashlib
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model import nic_update
+from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transaction
+
+OPTIONS = {
+    "packages": {"type": "list", "elements": "dict", "default": []},
+    "repositories": {"type": "list", "elements": "dict", "default": []},
+    "drivers": {"type": "list", "elements": "str", "default": []},
+    "family": {"type": "str", "required": True},
+    "allowed": {"type": "bool", "default": False},
+}
+
+
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        host = task_vars["inventory_hostname"]
+        spec = transaction.validated(host, "driver_sources", OPTIONS, self._task.args)
+        problems = nic_update.source_problems(spec["packages"], spec["repositories"])
+        if problems:
+            raise AnsibleActionFail(f"{host}: driver_sources: {'; '.join(problems)}")
+        if not spec["allowed"] or self._task.check_mode:
+            why = "check mode" if self._task.check_mode else "the site gives sources and does not allow to install them"
+            return {"changed": False, "msg": f"{why}: nothing is installed", **nic_update.sources_of([], [], [], spec["family"])}
+        found = nic_update.sources_of(spec["packages"], spec["repositories"], spec["drivers"], spec["family"])
+        for file in found["files"]:
+            if not file["url"]:
+                file["file"] = self._local(host, file)
+        return {"changed": False, **found}
+
+    def _local(self, host, file):
+        """The path of a file on the controller; fails where it is another file than the site named."""
+        try:
+            path = self._find_needle("files", file["file"])
+            with open(path, "rb") as stream:
+                held = hashlib.sha256(stream.read()).hexdigest()
+        except (AnsibleError, OSError) as error:
+            raise AnsibleActionFail(f"{host}: package {file['file']}: {error}") from None
+        if held != file["sha256"]:
+            raise AnsibleActionFail(f"{host}: package {file['file']}: its sha256 is {held}, wanted {file['sha256']}; nothing was installed")
+        return path

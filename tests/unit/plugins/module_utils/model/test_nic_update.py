@@ -1,0 +1,79 @@
+# Copyright: contributors to lowlatency.fleet
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sources of a site: what is wrong with them, and which of them concern a host."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model import nic_update as model
+
+SHA = "ab" * 32
+KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nx"
+
+
+@pytest.mark.parametrize(
+    ("package", "words"),
+    [
+        ({"file": "a.deb"}, "no sha256"), ({"file": "a.deb", "sha256": "AB" * 32}, "not 64 hexadecimal digits"),
+        ({"file": "a.run", "sha256": SHA}, r"none of \.deb, \.rpm"),
+        ({}, "either name"), ({"name": "a", "file": "a.deb", "sha256": SHA}, "either name"), ({"name": "a", "version": 24.1}, "put it between quotes"),
+        ({"name": "a", "url": "x"}, "no such key url"), ("a", "no mapping"),
+    ],
+)
+def test_what_is_wrong_with_a_package(package: Any, words: str) -> None:
+    found = model.source_problems([package], [])
+    assert len(found) == 1 and re.search(words, found[0]), found
+
+
+@pytest.mark.parametrize(
+    ("repository", "words"),
+    [
+        ({"name": "a", "url": "https://x"}, "no key"), ({"name": "a", "key": "https://x"}, "no url"), ({"url": "a", "key": "https://x"}, "no name"),
+        ({"name": "a", "url": "x", "key": "http://x/key"}, "neither an https"), ({"name": "a", "url": "x", "key": KEY}, "yum takes the key from an address"),
+        ({"name": "a", "url": "x", "key": "/k", "trusted": True}, "no such key trusted"), (7, "no mapping"),
+    ],
+)
+def test_what_is_wrong_with_a_repository(repository: Any, words: str) -> None:
+    found = model.source_problems([], [repository])
+    assert len(found) == 1 and re.search(words, found[0]), found
+
+
+PACKAGES = [
+    {"name": "mstflint"}, {"name": "mlnx-ofed-kernel-dkms", "version": "24.10", "driver": "mlx5_core"}, {"name": "ice-dkms", "driver": "ice"},
+    {"file": "files/x.deb", "sha256": SHA}, {"file": "https://x.example/y.rpm", "sha256": SHA, "driver": "mlx5_core"},
+    {"file": "z.deb", "sha256": SHA, "driver": "ice"},
+]
+REPOSITORIES = [{"name": "d", "url": "https://x", "key": KEY, "suites": ["bookworm"]}, {"name": "r", "url": "https://x", "key": "/etc/key"},
+                {"name": "i", "url": "https://x", "key": "/etc/key", "driver": "ice"}]
+
+
+def test_what_a_debian_host_takes() -> None:
+    assert model.source_problems(PACKAGES, REPOSITORIES) == []
+    found = model.sources_of(PACKAGES, REPOSITORIES, ["igb", "mlx5_core"], "debian")
+    assert [entry["name"] for entry in found["deb_repositories"]] == ["d"] and found["yum_repositories"] == found["rpm_packages"] == []
+    assert found["deb_packages"] == ["mstflint", "mlnx-ofed-kernel-dkms=24.10"]
+    assert found["files"] == [{"file": "files/x.deb", "sha256": SHA, "dest": f"/var/cache/lowlatency/{SHA[:16]}-x.deb", "url": False}]
+
+
+def test_what_a_red_hat_host_takes() -> None:
+    found = model.sources_of(PACKAGES, REPOSITORIES, ["mlx5_core"], "redhat")
+    assert [entry["name"] for entry in found["yum_repositories"]] == ["r"] and found["deb_repositories"] == found["deb_packages"] == []
+    assert found["rpm_packages"] == ["mstflint", "mlnx-ofed-kernel-dkms-24.10"]
+    assert [(file["file"], file["url"]) for file in found["files"]] == [("https://x.example/y.rpm", True)]
+
+
+def test_what_a_host_of_another_family_takes() -> None:
+    assert not any(model.sources_of(PACKAGES, REPOSITORIES, ["mlx5_core"], "suse").values())
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [("0000:3b:00.0", "0000:3b:00.1", True), ("0000:3b:00.0", "0000:3b:01.0", False), ("", "", False), ("0000:3b:00.0", "0001:3b:00.0", False),
+     ("0000:3b:00.0", "", False)],
+)
+def test_functions_of_one_board(one: str, other: str, same: bool) -> None:
+    assert model.same_board(one, other) is same
