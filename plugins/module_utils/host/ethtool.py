@@ -98,7 +98,7 @@ def _has_carrier(host: Host, interface: str) -> bool:
 def _await_carrier(host: Host, nic: NicState) -> None:
     """Give a link that an earlier write of this run took down the time to come back: what is negotiated then would undo what is written now."""
     deadline = time.monotonic() + CARRIER_SECONDS
-    while nic.carrier and not _has_carrier(host, nic.interface) and time.monotonic() < deadline:
+    while nic.carrier and not _has_carrier(host, nic.interface) and host.exists(f"{NET}/{nic.interface}") and time.monotonic() < deadline:
         time.sleep(0.1)
 
 

@@ -28,10 +28,9 @@ NAMES = {
     CHANNELS: ("combined", "rx", "tx", "other"),
     RINGS: ("rx", "rx-mini", "rx-jumbo", "tx", "rx-buf-len", "cqe-size", "tx-push", "rx-push", "tx-push-buf-len"),
     COALESCE: (
-        "adaptive-rx", "adaptive-tx", "cqe-mode-rx", "cqe-mode-tx",
-        "rx-usecs", "rx-frames", "rx-usecs-irq", "rx-frames-irq", "tx-usecs", "tx-frames", "tx-usecs-irq", "tx-frames-irq",
-        "stats-block-usecs", "pkt-rate-low", "rx-usecs-low", "rx-frames-low", "tx-usecs-low", "tx-frames-low", "pkt-rate-high", "rx-usecs-high",
-        "rx-frames-high", "tx-usecs-high", "tx-frames-high", "sample-interval", "tx-aggr-max-bytes", "tx-aggr-max-frames",
+        "adaptive-rx", "adaptive-tx", "cqe-mode-rx", "cqe-mode-tx", "rx-usecs", "rx-frames", "rx-usecs-irq", "rx-frames-irq", "tx-usecs", "tx-frames",
+        "tx-usecs-irq", "tx-frames-irq", "stats-block-usecs", "pkt-rate-low", "rx-usecs-low", "rx-frames-low", "tx-usecs-low", "tx-frames-low",
+        "pkt-rate-high", "rx-usecs-high", "rx-frames-high", "tx-usecs-high", "tx-frames-high", "sample-interval", "tx-aggr-max-bytes", "tx-aggr-max-frames",
         "tx-aggr-time-usecs"),
     PAUSE: ("autoneg", "rx", "tx"),
     EEE: ("enabled", "tx-lpi", "tx-timer"),

@@ -1162,6 +1162,33 @@ def test_what_only_the_write_shows_to_be_missing_is_an_error_where_it_is_require
     assert {named(outcome, f"eth1.{name}").state for name in ("rx-usecs", "rx-frames")} == {CHANGED}
 
 
+@pytest.mark.parametrize("required", [[], ["coalesce.rx-frames"]], ids=["wished", "required"])
+def test_what_a_driver_refused_is_not_tried_again_before_the_next_boot(nics: Nics, required: list[str]) -> None:
+    nics.families["eth0"].refuses["rx-frames"] = errno.EOPNOTSUPP
+    wanted = {"coalesce": {"rx-usecs": 0, "rx-frames": 1}, "required": required}
+    state = named(nics.applied(**wanted), "eth0.rx-frames").state
+    nics.families["eth0"].writes.clear()
+    foretold, again = nics.audited(**wanted), nics.applied(**wanted)
+    assert [named(outcome, "eth0.rx-frames").state for outcome in (foretold, again)] == [state] * 2 and state == (ERROR if required else UNSUPPORTED)
+    assert not again.changed and nics.families["eth0"].writes == []
+    assert "driver igb refuses it" in named(foretold, "eth0.rx-frames").reason
+
+
+def test_a_nic_that_could_not_be_served_is_not_tried_at_every_boot(nics: Nics) -> None:
+    """The host keeps what it kept of that NIC before, and the wishes for the others."""
+    def kept() -> dict[str, Any]:
+        document = json.loads((nics.root / DESIRED[1:]).read_text())["desired"]["ethtool"]["nic_tuning"]
+        return {entry["interface"]: entry.get("rings") for entry in document["nics"]}
+
+    nics.applied({"interface": "eth0", "rings": {"rx": 1024}}, {"interface": "eth1"})
+    assert kept() == {"eth0": {"rx": 1024}, "eth1": None}
+    outcome = nics.applied({"interface": "eth0", "rings": {"rx": 9999}}, {"interface": "eth1", "rings": {"rx": 2048}}, {"interface": "eth9"})
+    assert {setting.key for setting in outcome.errors} == {("nic", "eth0"), ("nic", "eth9")}
+    assert kept() == {"eth0": {"rx": 1024}, "eth1": {"rx": 2048}}
+    again = nics.applied({"interface": "eth0", "rings": {"rx": 9999}}, {"interface": "eth1", "rings": {"rx": 2048}}, {"interface": "eth9"})
+    assert not again.changed and {setting.key for setting in again.errors} == {("nic", "eth0"), ("nic", "eth9")}
+
+
 def test_what_is_required_and_missing_from_the_start_is_an_error_before_and_after(nics: Nics) -> None:
     del nics.families["eth0"].groups["coalesce"]
     for outcome in (nics.audited(coalesce={"rx-usecs": 0}, required=["coalesce"]), nics.applied(coalesce={"rx-usecs": 0}, required=["coalesce"])):

@@ -55,20 +55,20 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
 
 
 @pytest.fixture(autouse=True)
+def memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What is remembered until the next boot; nothing of it on this machine."""
+    known: dict[str, Any] = {}
+    monkeypatch.setattr(ethtool, "remembered", lambda host, name: known.get(name, {}))
+    monkeypatch.setattr(ethtool, "remember", lambda host, name, value: known.update({name: value}))
+    return known
+
+
+@pytest.fixture(autouse=True)
 def family(monkeypatch: pytest.MonkeyPatch) -> Family:
     made = Family(channels={"combined": Parameter(8, 64)}, rings={"rx": Parameter(512, 4096), "tx": Parameter(512, 4096)},
                   coalesce={"rx-usecs": Parameter(3), "adaptive-rx": Parameter(1)}, private_flags={"legacy-rx": Parameter(0)})
     installed(monkeypatch, family=made)
     return made
-
-
-@pytest.fixture(autouse=True)
-def memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What is remembered until the next boot, of this test alone."""
-    known: dict[str, Any] = {}
-    monkeypatch.setattr(ethtool, "remembered", lambda host, name: dict(known))
-    monkeypatch.setattr(ethtool, "remember", lambda host, name, said: known.update(said))
-    return known
 
 
 def read(spec: dict[str, Any] | None = None, **entry: Any) -> EthtoolState:
@@ -239,11 +239,11 @@ def test_parameters_of_one_group_are_sent_in_one_request(driver: Driver, family:
 @pytest.mark.parametrize(
     ("control", "name", "desired", "written"),
     [
-        ("net.channels", "combined", "4", ("channels", {"combined": 4})),
-        ("net.ring.rx_tx", "rx", "4096", ("rings", {"rx": 4096})),
-        ("net.pause", "rx", "off", ("pause", {"rx": 0})),
-        ("net.eee", "enabled", "on", ("eee", {"enabled": 1})),
-        ("net.private_flag", "legacy-rx", "on", ("private_flags", {"legacy-rx": 1})),
+        ("net.channels", "channels-combined", "4", ("channels", {"combined": 4})),
+        ("net.ring.rx_tx", "ring-rx", "4096", ("rings", {"rx": 4096})),
+        ("net.pause", "pause-rx", "off", ("pause", {"rx": 0})),
+        ("net.eee", "eee-enabled", "on", ("eee", {"enabled": 1})),
+        ("net.private_flag", "flag-legacy-rx", "on", ("private_flags", {"legacy-rx": 1})),
         ("net.coalesce.rx_usecs", "rx-usecs", "1", ("coalesce", {"rx-usecs": 1})),
     ],
 )
@@ -307,8 +307,81 @@ def test_another_parameter_that_is_required_makes_this_one_no_error(driver: Driv
 def test_any_other_refusal_is_an_error_in_the_kernel_s_words(driver: Driver, family: Family, code: int) -> None:
     family.refuses["rx"] = code
     with pytest.raises(OSError, match="the driver's own words") as caught:
-        write("net.ring.rx_tx", "rx", "64")
+        write("net.ring.rx_tx", "ring-rx", "64")
     assert caught.value.errno == code
+
+
+def test_what_was_refused_alone_is_remembered_of_that_driver_and_version_until_the_next_boot(driver: Driver, family: Family, memory: dict[str, Any]) -> None:
+    family.refuses["rx-usecs"] = errno.EOPNOTSUPP
+    both = [Setting("net.coalesce.adaptive", "lo.adaptive-rx", "off"), Setting("net.coalesce.rx_usecs", "lo.rx-usecs", "0")]
+    with pytest.raises(Unsupported):
+        write_ethtool(Host(), read(), both)
+    assert memory == {}, "of several in one request, nobody knows which it was"
+    for setting in both[1:]:
+        with pytest.raises(Unsupported):
+            write_ethtool(Host(), read(), [setting])
+    assert set(memory) == {ethtool.REFUSED} and ethtool.REFUSED.startswith("/run/")
+    assert state().refused == {"lo.rx-usecs": memory[ethtool.REFUSED]["lo igb 5.19.0"]["lo.rx-usecs"]}
+    memory[ethtool.REFUSED] = {"lo igb 5.20.0": memory[ethtool.REFUSED]["lo igb 5.19.0"]}
+    assert state().refused == {}, "another version of the driver may take it"
+
+
+def test_other_refusals_are_not_remembered(driver: Driver, family: Family, memory: dict[str, Any]) -> None:
+    family.refuses["rx"] = errno.EINVAL
+    with pytest.raises(OSError, match="own words"):
+        write("net.ring.rx_tx", "ring-rx", "64")
+    assert memory == {}
+
+
+# --- the link ---------------------------------------------------------------------------------------------------------
+
+
+class Link:
+    """A clock that only moves while somebody sleeps, and a link that comes back at a moment of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, back: float) -> None:
+        self.now, self.back = 0.0, back
+        self.there = True
+        monkeypatch.setattr(ethtool.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(ethtool.time, "sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def read_if_there(self, name: str) -> str:
+        assert name == "/sys/class/net/eth0/carrier"
+        return str(int(self.now >= self.back))
+
+    def exists(self, name: str) -> bool:
+        return self.there
+
+
+@pytest.mark.parametrize(
+    ("carrier", "back", "waited"),
+    [(True, 0, 0), (True, 3, 3), (True, 1000, ethtool.CARRIER_SECONDS), (False, 1000, 0)],
+    ids=["up", "comes back", "stays away", "was down before"],
+)
+def test_a_link_that_a_write_took_down_is_waited_for(monkeypatch: pytest.MonkeyPatch, carrier: bool, back: float, waited: float) -> None:
+    link: Any = Link(monkeypatch, back)
+    ethtool._await_carrier(link, NicState("eth0", carrier=carrier))
+    assert link.now == pytest.approx(waited, abs=0.2)
+
+
+def test_an_interface_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    link: Any = Link(monkeypatch, 1000)
+    link.there = False
+    ethtool._await_carrier(link, NicState("eth0", carrier=True))
+    assert link.now == 0
+
+
+@pytest.mark.parametrize(("control", "name", "waits"), [("net.pause", "pause-rx", 1), ("net.eee", "eee-enabled", 1), ("net.ring.rx_tx", "ring-rx", 0)])
+def test_only_what_is_negotiated_waits_for_the_link(
+        driver: Driver, family: Family, monkeypatch: pytest.MonkeyPatch, control: str, name: str, waits: int) -> None:
+    family.groups.update(pause={"rx": Parameter(1)}, eee={"enabled": Parameter(0)})
+    waited: list[str] = []
+    monkeypatch.setattr(ethtool, "_await_carrier", lambda host, nic: waited.append(nic.interface))
+    write(control, name, "on" if waits else "64")
+    assert waited == ["lo"] * waits
 
 
 # --- RSS --------------------------------------------------------------------------------------------------------------
@@ -455,11 +528,6 @@ def test_what_a_driver_refused_once_is_unsupported_in_the_next_audit(driver: Dri
         write("net.coalesce.rx_usecs", "rx-usecs", "0", spec)
     after = plan(read(spec), {**spec, "nics": [{"interface": "lo"}]}).settings[0]
     assert after.state == UNSUPPORTED and "driver igb refuses it" in after.reason and after.current == "3"
-
-
-def test_what_another_driver_refused_is_no_matter(driver: Driver, memory: dict[str, Any]) -> None:
-    memory["lo igb 9.9"] = {"lo.rx-usecs": "no"}
-    assert state().refused == {}
 
 
 def test_a_memory_that_cannot_be_written_changes_no_verdict(driver: Driver, family: Family, monkeypatch: pytest.MonkeyPatch) -> None:

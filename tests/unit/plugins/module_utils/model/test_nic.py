@@ -315,11 +315,36 @@ def test_in_every_group_a_nic_s_own_word_counts(group: str) -> None:
 @pytest.mark.parametrize(
     ("common", "own", "count"),
     [({"queues": "irq-cpus"}, {"combined": 2}, "2"), ({"combined": 4}, {"queues": 3}, "3"), ({"queues": 4}, {"queues": 5}, "5"),
-     ({"queues": "irq-cpus"}, {}, "6"), ({"combined": 4}, {}, "4")],
+     ({"queues": "irq-cpus"}, {}, "6"), ({"combined": 4}, {}, "4"), ({"combined": 4, "other": 1}, {"combined": 3}, "3")],
 )
 def test_a_nic_s_own_channels_are_over_the_queues_of_the_profile(common: dict[str, Any], own: dict[str, Any], count: str) -> None:
     assert told(planned(spec={"channels": common}, channels=own, irq_cpus="0-5")) == [
         ("net.channels", "eth0.channels-combined", "8", count, DRIFTED)]
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted"),
+    [({"weight": [1, 1]}, {"weight": [1, 1], "hash": {"udp4": "sd"}}), ({"equal": 3}, {"equal": 3, "hash": {"udp4": "sd"}}),
+     ({"hash": {"tcp4": "sdfn"}}, {"equal": 2, "hash": {"tcp4": "sdfn"}}), ({}, {"equal": 2, "hash": {"udp4": "sd"}})],
+)
+def test_a_nic_s_own_table_is_over_the_one_of_the_profile(own: dict[str, Any], wanted: dict[str, Any]) -> None:
+    spec: dict[str, Any] = {"rss": {"equal": 2, "hash": {"udp4": "sd"}}, "nics": [{"interface": "eth0", "rss": own}]}
+    assert wanted_of(spec, spec["nics"][0]).mappings[RSS] == wanted
+
+
+def test_what_the_attempt_to_write_showed_to_be_unsupported_is_known_from_then_on() -> None:
+    state = whole(refused={"eth0.rx-usecs": "driver igb refuses it", "eth0.gro": "no", "eth0.ring-rx": "no"})
+    settings = planned(state, coalesce={"rx-usecs": 0, "adaptive-rx": "off"}, rings={"rx": 512})
+    assert [(setting.name, setting.state) for setting in settings] == [
+        ("eth0.ring-rx", OK), ("eth0.adaptive-rx", DRIFTED), ("eth0.rx-usecs", UNSUPPORTED)], "what is right is right"
+    assert (settings[2].reason, settings[2].current, settings[2].desired) == ("driver igb refuses it", "3", "0")
+    required = planned(state, {"required": ["coalesce.rx-usecs"]}, coalesce={"rx-usecs": 0})
+    assert [(setting.name, setting.state) for setting in required] == [("eth0.rx-usecs", ERROR)]
+
+
+def test_the_same_word_of_two_kinds_makes_two_names() -> None:
+    names = [setting.name for setting in planned(rings={"rx": 1}, pause={"rx": "off"}, features={"rx": "on"}, channels={"rx": 1})]
+    assert len(names) == len(set(names)) == 4
 
 
 def test_all_of_one_nic_in_the_order_of_writing() -> None:
@@ -515,6 +540,21 @@ def test_queues_are_required_whatever_the_driver_calls_them(irq_cpus: str) -> No
 def test_software_in_words() -> None:
     assert NicState("eth0").software == "driver ?"
     assert NicState("eth0", "igb", firmware="1.63").software == "driver igb, firmware 1.63"
+
+
+# --- what is kept for the next boot -----------------------------------------------------------------------------------
+
+
+def test_of_nics_that_could_not_be_served_what_was_kept_before_stays_kept() -> None:
+    """A wish that was an error is not tried again at every boot."""
+    eth0, eth1, new = ({"interface": name, "rings": {"rx": 1}} for name in ("eth0", "eth1", "eth9"))
+    desired = {"ethtool": {"a": {"rings": {"tx": 1}, "nics": [eth0, eth1, new]}, "b": {"nics": [eth0]}}, "units": {"a": {"removed": ["x"]}},
+               "hugepages": {"a": {"nics": 5}}}
+    kept = {"ethtool": {"a": {"nics": [{"interface": "eth0", "rings": {"rx": 7}}]}}}
+    assert without_unserved(desired, kept, frozenset({"eth0", "eth9"})) == {
+        "ethtool": {"a": {"rings": {"tx": 1}, "nics": [{"interface": "eth0", "rings": {"rx": 7}}, eth1]}, "b": {"nics": []}},
+        "units": {"a": {"removed": ["x"]}}, "hugepages": {"a": {"nics": 5}}}
+    assert without_unserved(desired, kept, frozenset()) == desired == without_unserved(desired, {}, frozenset({"other"}))
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
