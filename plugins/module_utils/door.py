@@ -91,7 +91,8 @@ def run_confirmation(module: AnsibleModule) -> None:
         module.exit_json(changed=False)
     host = Host()
     try:
-        with locked(host):
+        # the agent may be at work, because channels that came are an event of a NIC
+        with locked(host, runner.PATIENCE):
             confirmed.confirm(host, module.params["identity"])
     except (confirmed.NotWaiting, OSError) as error:
         module.fail_json(msg=str(error))

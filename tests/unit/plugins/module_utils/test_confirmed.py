@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils import agent, confirmed, door, runner
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS, Domain
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host import deployment
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.files import locked
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.programs import ProgramFailed
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import ERROR, Plan, Setting
@@ -247,3 +250,55 @@ def test_the_program_that_takes_it_back_has_all_it_needs() -> None:
 def test_what_is_written_down_is_plain_json(nic: Nic) -> None:
     nic.applied()
     assert json.loads(Path(nic.host.path(confirmed.RECORD)).read_text())["specs"] == {"ethtool": WANTED}
+
+
+class Ended(Exception):
+    """How a module ended."""
+
+
+class Module:
+    """As much of AnsibleModule as the confirmation uses."""
+
+    def __init__(self, identity: str, *, check_mode: bool = False) -> None:
+        self.params, self.check_mode = {"identity": identity}, check_mode
+
+    def exit_json(self, **result: Any) -> None:
+        raise Ended(result)
+
+    def fail_json(self, **result: Any) -> None:
+        raise Ended({"failed": True, **result})
+
+
+def confirmation(nic: Nic, monkeypatch: pytest.MonkeyPatch, identity: str, *, check_mode: bool = False) -> dict[str, Any]:
+    monkeypatch.setattr(door, "Host", lambda: nic.host)
+    with pytest.raises(Ended) as caught:
+        door.run_confirmation(Module(identity, check_mode=check_mode))  # type: ignore[arg-type]
+    return dict(caught.value.args[0])
+
+
+def test_the_module_confirms_and_in_check_mode_does_not(nic: Nic, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = nic.applied().unconfirmed
+    assert confirmation(nic, monkeypatch, identity, check_mode=True) == {"changed": False} and confirmed.waiting(nic.host) is not None
+    assert confirmation(nic, monkeypatch, identity) == {"changed": False} and confirmed.waiting(nic.host) is None
+    assert confirmation(nic, monkeypatch, identity)["failed"]
+
+
+def test_the_module_waits_for_an_agent_that_is_at_work(nic: Nic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels that come are an event of a NIC, so the agent runs just then."""
+    identity = nic.applied().unconfirmed
+    monkeypatch.setattr(runner, "PATIENCE", 10)
+    taken = threading.Event()
+
+    def agent_at_work() -> None:
+        with locked(nic.host):
+            taken.set()
+            time.sleep(1)
+
+    worker = threading.Thread(target=agent_at_work)
+    worker.start()
+    taken.wait()
+    assert confirmation(nic, monkeypatch, identity) == {"changed": False}
+    worker.join()
+    monkeypatch.setattr(runner, "PATIENCE", 0)
+    with locked(nic.host):
+        assert "another run is writing" in confirmation(nic, monkeypatch, identity)["msg"]
