@@ -91,8 +91,10 @@ def test_packets_crossed_in_both_directions(exchanged, nic):
 def test_housekeeping_cpus_of_the_own_node_took_the_interrupts(exchanged, node, nic):
     grown = {name: cpus for name, cpus in exchanged[1][node].items() if nic in name}
     assert sum(cpus[cpu] for cpus in grown.values() for cpu in NICS[nic]) > 1000
-    queues = [name for name, cpus in grown.items() if ("-TxRx-" in name or "-rx-" in name) and sum(cpus.values()) > 50]
-    assert len(queues) >= min(2, CHANNELS[nic]), "the flows are in one queue only, the others were not tried"
+    # With few channels each way has vectors of its own; the NIC spreads received UDP by address alone, the kernel what it sends by port too.
+    busy = [name for name, cpus in grown.items() if sum(cpus.values()) > 50]
+    queues = max(len([name for name in busy if way in name]) for way in ("-TxRx-", "-rx-", "-tx-"))
+    assert queues >= min(2, CHANNELS[nic]), f"the flows are in one queue only, the others were not tried: {busy}"
 
 
 @pytest.mark.parametrize("nic", NICS)
