@@ -18,7 +18,8 @@ from .host.links import management_interfaces
 from .host.machine import Host
 from .host.nic_firmware import read_nic_firmware
 from .host.programs import ProgramFailed
-from .model.nic_firmware import DRIVER, FIRMWARE, NIC, Card, driver_rule, plan, problems
+from .model.nic import CONTROL
+from .model.nic_firmware import DRIVER, FIRMWARE, Card, driver_rule, plan, problems
 from .model.nic_update import (
     FLASH,
     REBOOT,
@@ -175,7 +176,7 @@ def _reset(host: Host, step: Step, report: Update) -> None:
 def _judge(host: Host, spec: Mapping[str, Any], report: Update) -> None:
     """Read again: what holds now is what counts. After a boot for it (``verify``) nothing may be left to be done."""
     state = read_nic_firmware(host, spec)
-    report.settings = tuple(setting for setting in plan(state, spec).settings if setting.control in (NIC, DRIVER, FIRMWARE))
+    report.settings = tuple(setting for setting in plan(state, spec).settings if setting.control in (CONTROL, DRIVER, FIRMWARE))
     written = doing.flashed(host)
     for card in state.cards:
         if card.unreadable and not any(line.startswith(f"{card.interface}: ") for line in report.left):

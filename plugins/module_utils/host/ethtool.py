@@ -40,7 +40,7 @@ from . import ethtool_ioctl as ioctl
 from .competitors import read_competitors
 from .ethtool_ioctl import Ioctl
 from .ethtool_netlink import FAMILY, read_group, write_group
-from .links import NET, guard, interface_of, management_interfaces
+from .links import NET, guard, interface_of, management_interfaces, not_an_interface
 from .machine import Host
 from .memory import remember, remembered
 from .netlink import Netlink
@@ -76,7 +76,7 @@ def _netlink() -> Iterator[Netlink | None]:
 def _nic_state(host: Host, spec: Mapping[str, Any], nic: Mapping[str, Any], protected: Mapping[str, str], old: Ioctl, new: Netlink | None) -> NicState:
     interface = interface_of(host, nic)
     if interface is None:
-        return NicState(identity(nic), unreadable=_not_an_interface(host, nic))
+        return NicState(identity(nic), unreadable=not_an_interface(host, nic))
     if not host.live:
         return NicState(interface, unreadable="a captured tree does not hold what ethtool tells of a NIC")
     driver, version, firmware = ioctl.driver_info(old, interface)
@@ -100,18 +100,6 @@ def _await_carrier(host: Host, nic: NicState) -> None:
     deadline = time.monotonic() + CARRIER_SECONDS
     while nic.carrier and not _has_carrier(host, nic.interface) and host.exists(f"{NET}/{nic.interface}") and time.monotonic() < deadline:
         time.sleep(0.1)
-
-
-def _not_an_interface(host: Host, nic: Mapping[str, Any]) -> str:
-    """Why an entry is none of this host's interfaces."""
-    address = str(nic.get("pci") or "").lower()
-    kind = host.read_if_there(f"/sys/bus/pci/devices/{address}/class") if address and "/" not in address else None
-    if kind is not None and not kind.startswith("0x02"):
-        return f"PCI device {address} is no network controller (class {kind}, driver {host.link_name(f'/sys/bus/pci/devices/{address}/driver') or 'none'})"
-    if kind is not None:
-        bound = host.link_name(f"/sys/bus/pci/devices/{address}/driver")
-        return f"PCI device {address} has no interface: {f'driver {bound} gives it none' if bound else 'no driver is bound to it'}"
-    return f"no such interface on this host; there are: {', '.join(host.names('/sys/class/net')) or 'none'}"
 
 
 def _answer(question: Callable[[], _Answer]) -> _Answer | None:

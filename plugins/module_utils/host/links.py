@@ -30,6 +30,18 @@ def interface_of(host: Host, nic: Mapping[str, Any]) -> str | None:
                  and host.exists(f"{NET}/{name}/device")), None)
 
 
+def not_an_interface(host: Host, nic: Mapping[str, Any]) -> str:
+    """Why an entry is none of this host's interfaces."""
+    address = str(nic.get("pci") or "").lower()
+    kind = host.read_if_there(f"/sys/bus/pci/devices/{address}/class") if address and "/" not in address else None
+    if kind is not None and not kind.startswith("0x02"):
+        return f"PCI device {address} is no network controller (class {kind}, driver {host.link_name(f'/sys/bus/pci/devices/{address}/driver') or 'none'})"
+    if kind is not None:
+        bound = host.link_name(f"/sys/bus/pci/devices/{address}/driver")
+        return f"PCI device {address} has no interface: {f'driver {bound} gives it none' if bound else 'no driver is bound to it'}"
+    return f"no such interface on this host; there are: {', '.join(host.names(NET)) or 'none'}"
+
+
 def pci_of(host: Host, interface: str) -> str | None:
     """The PCI address behind an interface, None for a virtual one."""
     device = os.path.realpath(host.followed(f"{NET}/{interface}/device"))

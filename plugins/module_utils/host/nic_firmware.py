@@ -3,19 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What NICs tell of their driver, firmware, PCIe link and NUMA node. Reads only, and starts no program.
 
-Source: include/uapi/linux/ethtool.h (struct ethtool_drvinfo), include/uapi/linux/devlink.h (DEVLINK_CMD_INFO_GET),
+Source: include/uapi/linux/devlink.h (DEVLINK_CMD_INFO_GET),
 Documentation/ABI/testing/sysfs-bus-pci, sysfs-module.
 """
 
 from __future__ import annotations
 
-import array
 import contextlib
-import fcntl
 import os
 import re
-import socket
-import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +19,8 @@ from ..model.cpuset import CpusetError, parse_cpulist
 from ..model.nic import identity
 from ..model.nic_firmware import Card, Driver, Firmware, Link, NicFirmwareState
 from ..model.setting import Setting
-from .links import NET, interface_of, pci_of
+from .ethtool_ioctl import Ioctl, driver_info
+from .links import NET, interface_of, not_an_interface, pci_of
 from .machine import Host
 from .netlink import Netlink, attribute_list, attributes, text_attribute
 
@@ -31,7 +28,6 @@ PCI = "/sys/bus/pci/devices"
 NODES = "/sys/devices/system/node"
 MODULES = "/sys/module"
 
-SIOCETHTOOL, GDRVINFO, DRVINFO_SIZE, STRING = 0x8946, 0x03, 196, 32
 INFO_GET = 51
 BUS_NAME, DEV_NAME, FIXED, RUNNING, STORED, VERSION_NAME, VERSION_VALUE = 1, 2, 100, 101, 102, 103, 104
 
@@ -61,22 +57,13 @@ class _Asks:
     """The ways to ask the kernel of a live machine, opened once for all NICs; devlink only where the kernel has it."""
 
     def __init__(self, host: Host, stack: contextlib.ExitStack) -> None:
-        self.link = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) if host.live else None
+        self.link = stack.enter_context(Ioctl()) if host.live else None
         self.netlink: Netlink | None = None
         self.devlink = 0
         if host.live:
             with contextlib.suppress(OSError):
                 self.netlink = stack.enter_context(Netlink())
                 self.devlink = self.netlink.family("devlink")
-
-    def drvinfo(self, interface: str) -> tuple[str, str, str]:
-        """Driver, its version and the firmware's; empty where the driver tells nothing."""
-        try:
-            answer = drvinfo_of(self.link, interface) if self.link else b""
-        except OSError:
-            answer = b""
-        driver, version, firmware = (answer[4 + index * STRING:4 + (index + 1) * STRING].split(b"\0")[0] for index in range(3))
-        return driver.decode("ascii", "replace"), version.decode("ascii", "replace"), firmware.decode("ascii", "replace").strip()
 
     def info(self, device: str) -> Info:
         """Versions that devlink knows of a device, by kind and component; empty where it knows no such device."""
@@ -89,13 +76,6 @@ class _Asks:
         except OSError:
             return {}
         return versions_in(b"".join(answers))
-
-
-def drvinfo_of(link: socket.socket, interface: str) -> bytes:
-    """struct ethtool_drvinfo of an interface; raises ``OSError``."""
-    buffer = array.array("B", struct.pack(f"=I{DRVINFO_SIZE - 4}x", GDRVINFO))
-    fcntl.ioctl(link.fileno(), SIOCETHTOOL, struct.pack("16sP16x", os.fsencode(interface), buffer.buffer_info()[0]))
-    return buffer.tobytes()
 
 
 def versions_in(answer: bytes) -> dict[int, dict[str, str]]:
@@ -112,11 +92,10 @@ def versions_in(answer: bytes) -> dict[int, dict[str, str]]:
 def _card(host: Host, nic: Mapping[str, Any], asks: _Asks) -> Card:
     interface = interface_of(host, nic)
     if interface is None:
-        known = ", ".join(host.names(NET)) or "none"
-        return Card(identity(nic), unreadable=f"no such interface on this host; there are: {known}")
+        return Card(identity(nic), unreadable=not_an_interface(host, nic))
     pci = pci_of(host, interface) or ""
     device = device_of(host, interface)
-    name, version, text = asks.drvinfo(interface)
+    name, version, text = driver_info(asks.link, interface) if asks.link else ("", "", "")
     info = asks.info(device)
     return Card(
         interface, pci, pci_id_of(host, pci), device, _driver(host, interface, name, version),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -19,9 +18,9 @@ from typing import Any
 
 from ..model.nic_firmware import Card, Driver
 from ..model.nic_update import DEVLINK, FIRMWARE_FOLDER, MSTFLINT, same_board
-from .files import write_whole
 from .links import NET, pci_of
 from .machine import Host
+from .memory import remember, remembered
 from .nic_firmware import MODULES, PCI, module_of
 from .programs import ProgramFailed, output_of
 
@@ -32,11 +31,7 @@ _STEP = 0.5
 
 def flashed(host: Host) -> dict[str, str]:
     """``{device: sha256}`` of what was written since the last boot, which forgets it."""
-    try:
-        found = json.loads(host.read_if_there(FLASHED) or "{}")
-    except ValueError:
-        return {}
-    return {str(device): str(sha256) for device, sha256 in found.items()} if isinstance(found, dict) else {}
+    return {device: str(sha256) for device, sha256 in remembered(host, FLASHED).items()}
 
 
 def board_guard(host: Host, card: Card, protected: Mapping[str, str]) -> str:
@@ -96,8 +91,7 @@ def flash(host: Host, card: Card, image: Mapping[str, Any]) -> None:
         component = ["component", str(image["component"])] if image.get("component") else []
         command = ["devlink", "dev", "flash", card.device, "file", os.path.relpath(file, FIRMWARE_FOLDER), *component]
     output_of("setsid", "--wait", *command, time_limit=FLASH_LIMIT)
-    text = json.dumps({**flashed(host), card.device: image["sha256"]}, sort_keys=True)
-    write_whole(host, FLASHED, text.encode() + b"\n", 0o600)
+    remember(host, FLASHED, {**flashed(host), card.device: image["sha256"]})
 
 
 def _matching_board(card: Card, image: Mapping[str, Any]) -> None:

@@ -15,10 +15,9 @@ from itertools import zip_longest
 from typing import Any
 
 from .cpuset import CpusetError, format_cpulist, parse_cpulist
-from .nic import identity
+from .nic import CONTROL, identity
 from .setting import DRIFTED, ERROR, Plan, Setting, unsupported
 
-NIC = "nic"
 DRIVER = "nic.driver"
 FIRMWARE = "nic.firmware"
 WIDTH = "nic.pcie_width"
@@ -191,7 +190,7 @@ def policy_problems(policy: Mapping[str, Any]) -> list[str]:
         if not isinstance(rules, Mapping):
             found.append(f"{who}: {rules!r} is no mapping; give driver, firmware or both")
             continue
-        found += _unknown_keys(who, rules, ("driver", "firmware"))
+        found += unknown_keys(who, rules, ("driver", "firmware"))
         wanted, firmware = rules.get("driver") or {}, rules.get("firmware") or {}
         found += _driver_problems(f"{who}: driver", wanted)
         found += _firmware_problems(f"{who}: firmware", firmware, "firmware")
@@ -224,7 +223,7 @@ def _firmware_problems(who: str, rule: Any, kind: str) -> list[str]:
 def _rule_problems(who: str, rule: Any, kind: str) -> list[str]:
     if not isinstance(rule, Mapping):
         return [f"{who}: {rule!r} is no mapping; its keys are {', '.join(_KEYS[kind])}"]
-    found = _unknown_keys(who, rule, _KEYS[kind])
+    found = unknown_keys(who, rule, _KEYS[kind])
     for key in ("minimum", "maximum", "exact"):
         value = rule.get(key)
         if value is None or value == "":
@@ -237,7 +236,8 @@ def _rule_problems(who: str, rule: Any, kind: str) -> list[str]:
     return found
 
 
-def _unknown_keys(who: str, rules: Mapping[str, Any], known: Iterable[str]) -> list[str]:
+def unknown_keys(who: str, rules: Mapping[str, Any], known: Iterable[str]) -> list[str]:
+    """Keys of a mapping that have no meaning, with those that have one."""
     unknown = sorted(str(key) for key in rules if key not in known)
     return [f"{who}: no such key {', '.join(unknown)}; there are: {', '.join(known)}"] if unknown else []
 
@@ -281,7 +281,7 @@ def plan(state: NicFirmwareState, spec: Mapping[str, Any]) -> Plan:
         who = identity(nic)
         if card.unreadable or card.interface in taken:
             why = card.unreadable or f"is the same NIC as {taken[card.interface]} ({card.interface}); leave one of the two entries out"
-            settings.append(Setting(NIC, who, None, state=ERROR, reason=why, finding=True))
+            settings.append(Setting(CONTROL, who, None, state=ERROR, reason=why, finding=True))
             continue
         taken[card.interface] = who
         found = [driver_finding(card, policy), firmware_finding(card, policy), *_link_findings(card), _node_finding(state, card, nic)]

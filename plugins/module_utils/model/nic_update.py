@@ -25,6 +25,7 @@ from .nic_firmware import (
     fits,
     number_of,
     range_of,
+    unknown_keys,
     version_of,
 )
 from .setting import SpecError
@@ -155,7 +156,7 @@ def source_problems(packages: Iterable[Any], repositories: Iterable[Any]) -> lis
             found.append(f"package {package!r}: is no mapping; its keys are {', '.join(_PACKAGE_KEYS)}")
             continue
         who = f"package {package.get('name') or package.get('file') or package}"
-        found += _unknown(who, package, _PACKAGE_KEYS)
+        found += unknown_keys(who, package, _PACKAGE_KEYS)
         if bool(package.get("name")) == bool(package.get("file")):
             found.append(f"{who}: give either name (and version) or file (and sha256)")
         elif package.get("file"):
@@ -173,7 +174,7 @@ def _repository_problems(repository: Any) -> list[str]:
     if not isinstance(repository, Mapping):
         return [f"repository {repository!r}: is no mapping; its keys are {', '.join(_REPOSITORY_KEYS)}"]
     who = f"repository {repository.get('name') or repository.get('url') or repository}"
-    found = _unknown(who, repository, _REPOSITORY_KEYS)
+    found = unknown_keys(who, repository, _REPOSITORY_KEYS)
     found += [f"{who}: no {key}; a repository has name, url and the key that signs it" for key in ("name", "url", "key") if not repository.get(key)]
     key = str(repository.get("key") or "")
     if key and not key.startswith(("https://", "/", "-----BEGIN PGP PUBLIC KEY BLOCK-----")):
@@ -181,11 +182,6 @@ def _repository_problems(repository: Any) -> list[str]:
     if key.startswith("-----") and not repository.get("suites"):
         found.append(f"{who}: yum takes the key from an address or a file of the host")
     return found
-
-
-def _unknown(who: str, entry: Mapping[str, Any], known: Iterable[str]) -> list[str]:
-    unknown = sorted(str(key) for key in entry if key not in known)
-    return [f"{who}: no such key {', '.join(unknown)}; there are: {', '.join(known)}"] if unknown else []
 
 
 def sources_of(packages: Iterable[Mapping[str, Any]], repositories: Iterable[Mapping[str, Any]], drivers: Iterable[str], family: str) -> dict[str, Any]:
