@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model import nic_update
-from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transaction
+from ansible_collections.lowlatency.fleet.plugins.plugin_utils import site_files, transaction
 
 OPTIONS = {
     "packages": {"type": "list", "elements": "dict", "default": []},
@@ -35,17 +33,5 @@ class ActionModule(ActionBase):
         found = nic_update.sources_of(spec["packages"], spec["repositories"], spec["drivers"], spec["family"])
         for file in found["files"]:
             if not file["url"]:
-                file["file"] = self._local(host, file)
+                file["file"] = site_files.checked(self, f"{host}: package", file, "nothing was installed")
         return {"changed": False, **found}
-
-    def _local(self, host, file):
-        """The path of a file on the controller; fails where it is another file than the site named."""
-        try:
-            path = self._find_needle("files", file["file"])
-            with open(path, "rb") as stream:
-                held = hashlib.sha256(stream.read()).hexdigest()
-        except (AnsibleError, OSError) as error:
-            raise AnsibleActionFail(f"{host}: package {file['file']}: {error}") from None
-        if held != file["sha256"]:
-            raise AnsibleActionFail(f"{host}: package {file['file']}: its sha256 is {held}, wanted {file['sha256']}; nothing was installed")
-        return path

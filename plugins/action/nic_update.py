@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 
 from ansible import constants as C
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model import nic_firmware, nic_update
 from ansible_collections.lowlatency.fleet.plugins.module_utils.update_door import UPDATE_OPTIONS
-from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transaction
+from ansible_collections.lowlatency.fleet.plugins.plugin_utils import site_files, transaction
 
 
 class ActionModule(ActionBase):
@@ -68,17 +67,7 @@ class ActionModule(ActionBase):
 
     def _local(self, host, image):
         """Where an image comes from: an address, or a file of the controller, whose checksum is compared here already."""
-        if nic_update.is_url(image["file"]):
-            return image["file"]
-        try:
-            path = self._find_needle("files", image["file"])
-            with open(path, "rb") as stream:
-                held = hashlib.sha256(stream.read()).hexdigest()
-        except (AnsibleError, OSError) as error:
-            raise AnsibleActionFail(f"{host}: image {image['file']}: {error}") from None
-        if held != image["sha256"]:
-            raise AnsibleActionFail(f"{host}: image {image['file']}: its sha256 is {held}, wanted {image['sha256']}; nothing was flashed")
-        return path
+        return image["file"] if nic_update.is_url(image["file"]) else site_files.checked(self, f"{host}: image", image, "nothing was flashed")
 
     def _put(self, source, image, task_vars):
         """Put an image where the tools and the kernel find it."""

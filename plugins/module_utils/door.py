@@ -87,8 +87,6 @@ def run_documents(module: AnsibleModule, documents: runner.Desired) -> None:
 
 def run_confirmation(module: AnsibleModule) -> None:
     """Confirm a network change; ends the module."""
-    if module.check_mode:
-        module.exit_json(changed=False)
     host = Host()
     try:
         # the agent may be at work, because channels that came are an event of a NIC

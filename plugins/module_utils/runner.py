@@ -21,7 +21,6 @@ from .host import deployment, journal
 from .host.files import locked, unwritable, write_whole
 from .host.machine import Host, Unreadable
 from .host.programs import ProgramFailed
-from .model import nic
 from .model.setting import (
     CHANGED,
     DRIFTED,
@@ -37,6 +36,7 @@ from .model.setting import (
     judged,
     judged_live,
     merged_spec,
+    without_items,
 )
 
 # {domain: {part: specification}}: what several roles want of one domain is kept apart, so that one of them can be run alone.
@@ -350,14 +350,15 @@ def _surveyed(transaction: Transaction) -> list[Survey]:
 
 
 def _unserved(surveys: Iterable[Survey]) -> frozenset[str]:
-    """The NICs that could not be served, by their names in the documents."""
-    return frozenset(setting.name for survey in surveys for setting in survey.settings if setting.control == nic.CONTROL and setting.state == ERROR)
+    """What could not be served at all of domains whose items stand alone, by their names in the documents: a wish that was an error is not
+    tried again at every boot."""
+    return frozenset(setting.name for survey in surveys if survey.domain.each_alone for setting in survey.settings if setting.state == ERROR)
 
 
 def _surveyed_domain(transaction: Transaction, domain: Domain, unserved: frozenset[str] = frozenset()) -> Survey:
     host, desired = transaction.host, transaction.desired
     if domain is AGENT:
-        lasting = nic.without_unserved(desired, transaction.kept, unserved)
+        lasting = without_items(desired, transaction.kept, unserved)
         parts: Mapping[str, Mapping[str, Any]] = {"all": {"program": transaction.program, "desired": lasting}}
     else:
         parts = desired.get(domain.name, {})

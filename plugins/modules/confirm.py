@@ -22,8 +22,8 @@ options:
     required: true
 attributes:
   check_mode:
-    support: full
-    description: Confirms nothing.
+    support: none
+    description: The task is skipped.
   diff_mode:
     support: none
     description: There is nothing to show.
@@ -42,7 +42,7 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.door import run_c
 
 
 def main() -> None:
-    run_confirmation(AnsibleModule(argument_spec={"identity": {"type": "str", "required": True}}, supports_check_mode=True))
+    run_confirmation(AnsibleModule(argument_spec={"identity": {"type": "str", "required": True}}, supports_check_mode=False))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible.plugins.connection import ConnectionBase
 from ansible_collections.lowlatency.fleet.plugins.module_utils.confirmed import SECONDS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS, extra_options
@@ -88,7 +89,7 @@ def _network_confirmed(action: ActionBase, result: dict[str, Any], seconds: int,
     host, deadline, answer = task_vars["inventory_hostname"], time.monotonic() + int(seconds), {"msg": "no time"}
     while time.monotonic() < deadline:
         try:
-            if hasattr(action._connection, "reset"):
+            if type(action._connection).reset is not ConnectionBase.reset:  # that of a connection without one only warns
                 action._connection.reset()
             answer = action._execute_module(module_name="lowlatency.fleet.confirm", module_args={"identity": result["unconfirmed"]}, task_vars=task_vars)
             if not answer.get("unreachable"):

@@ -60,7 +60,7 @@ def driver_info(link: Ioctl, interface: str) -> tuple[str, str, str]:
         answer = link.ask(interface, struct.pack("=I192x", GDRVINFO))
     except OSError:
         return "", "", ""
-    driver, version, firmware = (answer[start:start + 32].split(b"\0")[0].decode("ascii", "replace") for start in (4, 36, 68))
+    driver, version, firmware = (answer[start:start + 32].split(b"\0")[0].decode("ascii", "replace").strip() for start in (4, 36, 68))
     return driver, version, firmware
 
 

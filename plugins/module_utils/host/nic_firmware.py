@@ -65,6 +65,10 @@ class _Asks:
                 self.netlink = stack.enter_context(Netlink())
                 self.devlink = self.netlink.family("devlink")
 
+    def drvinfo(self, interface: str) -> tuple[str, str, str]:
+        """Driver, its version and the firmware's; empty where the driver tells nothing."""
+        return driver_info(self.link, interface) if self.link else ("", "", "")
+
     def info(self, device: str) -> Info:
         """Versions that devlink knows of a device, by kind and component; empty where it knows no such device."""
         bus, _slash, name = device.partition("/")
@@ -95,7 +99,7 @@ def _card(host: Host, nic: Mapping[str, Any], asks: _Asks) -> Card:
         return Card(identity(nic), unreadable=not_an_interface(host, nic))
     pci = pci_of(host, interface) or ""
     device = device_of(host, interface)
-    name, version, text = driver_info(asks.link, interface) if asks.link else ("", "", "")
+    name, version, text = asks.drvinfo(interface)
     info = asks.info(device)
     return Card(
         interface, pci, pci_id_of(host, pci), device, _driver(host, interface, name, version),

@@ -122,25 +122,6 @@ def identity(nic: Mapping[str, Any]) -> str:
     return str(nic.get("interface") or nic.get("pci") or nic.get("mac") or "")
 
 
-def without_unserved(desired: Mapping[str, Any], kept: Mapping[str, Any], unserved: frozenset[str]) -> dict[str, Any]:
-    """The desired state ``{domain: {part: specification}}`` to be kept: of NICs that could not be served, what was kept of them before, if anything.
-
-    A wish that was an error is not tried again at every boot.
-    """
-    if not unserved:
-        return dict(desired)
-    return {domain: {part: _with_served(spec, (kept.get(domain) or {}).get(part) or {}, unserved) for part, spec in parts.items()}
-            for domain, parts in desired.items()}
-
-
-def _with_served(spec: Mapping[str, Any], kept: Mapping[str, Any], unserved: frozenset[str]) -> dict[str, Any]:
-    if not isinstance(spec.get("nics"), list):
-        return dict(spec)
-    before = {identity(entry): entry for entry in kept.get("nics") or []}
-    entries = [before.get(identity(entry)) if identity(entry) in unserved else entry for entry in spec["nics"]]
-    return {**spec, "nics": [entry for entry in entries if entry is not None]}
-
-
 def wanted_of(spec: Mapping[str, Any], nic: Mapping[str, Any]) -> Wanted:
     """What a specification wants of one of its NICs."""
     mappings = {name: {**_not_replaced(name, spec.get(name) or {}, nic.get(name) or {}), **(nic.get(name) or {})} for name in MAPPINGS}

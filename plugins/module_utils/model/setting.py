@@ -195,6 +195,25 @@ def _item_name(item: Any) -> str:
     return next((name for name in names if name), str(sorted(item.items(), key=str)))
 
 
+def without_items(desired: Mapping[str, Any], kept: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """A desired state ``{domain: {part: specification}}``; of the items of lists that go by one of ``names``, what was kept of them, if anything."""
+    return {domain: {part: {option: _without_named(value, ((kept.get(domain) or {}).get(part) or {}).get(option), names) for option, value in spec.items()}
+                     for part, spec in parts.items()} for domain, parts in desired.items()}
+
+
+def _without_named(value: Any, kept: Any, names: frozenset[str]) -> Any:
+    if not names or not isinstance(value, list):
+        return value
+    before = {_item_name(item): item for item in kept} if isinstance(kept, list) else {}
+    items = [before.get(_item_name(item)) if _goes_by(item, names) else item for item in value]
+    return [item for item in items if item is not None]
+
+
+def _goes_by(item: Any, names: frozenset[str]) -> bool:
+    """Whether one of the values that name an item is among ``names``."""
+    return isinstance(item, dict) and any(str(item.get(key)) in names for keys in _NAMES for key in keys if item.get(key) not in (None, ""))
+
+
 def _sayer(said_by: dict[tuple[str, ...], str], path: tuple[str, ...]) -> str:
     while path and path not in said_by:
         path = path[:-1]

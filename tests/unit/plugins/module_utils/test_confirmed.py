@@ -259,8 +259,8 @@ class Ended(Exception):
 class Module:
     """As much of AnsibleModule as the confirmation uses."""
 
-    def __init__(self, identity: str, *, check_mode: bool = False) -> None:
-        self.params, self.check_mode = {"identity": identity}, check_mode
+    def __init__(self, identity: str) -> None:
+        self.params = {"identity": identity}
 
     def exit_json(self, **result: Any) -> None:
         raise Ended(result)
@@ -269,16 +269,15 @@ class Module:
         raise Ended({"failed": True, **result})
 
 
-def confirmation(nic: Nic, monkeypatch: pytest.MonkeyPatch, identity: str, *, check_mode: bool = False) -> dict[str, Any]:
+def confirmation(nic: Nic, monkeypatch: pytest.MonkeyPatch, identity: str) -> dict[str, Any]:
     monkeypatch.setattr(door, "Host", lambda: nic.host)
     with pytest.raises(Ended) as caught:
-        door.run_confirmation(Module(identity, check_mode=check_mode))  # type: ignore[arg-type]
+        door.run_confirmation(Module(identity))  # type: ignore[arg-type]
     return dict(caught.value.args[0])
 
 
-def test_the_module_confirms_and_in_check_mode_does_not(nic: Nic, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_module_confirms_once(nic: Nic, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = nic.applied().unconfirmed
-    assert confirmation(nic, monkeypatch, identity, check_mode=True) == {"changed": False} and confirmed.waiting(nic.host) is not None
     assert confirmation(nic, monkeypatch, identity) == {"changed": False} and confirmed.waiting(nic.host) is None
     assert confirmation(nic, monkeypatch, identity)["failed"]
 

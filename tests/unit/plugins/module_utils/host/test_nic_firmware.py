@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import struct
 import tarfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host import netlink
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host import nic_firmware as reading
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.ethtool_ioctl import Ioctl, driver_info
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.topology import read_topology
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model import nic_firmware as model
@@ -137,9 +137,9 @@ def test_devlink_is_asked_for_one_device_and_may_not_know_it(answer: Any, runnin
 
 def test_drvinfo_is_read_as_the_kernel_lays_it_out(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = struct.pack("=I32s32s32s32s64x", 3, b"igb", b"6.12.9", b"3.25, 0x800005cf ", b"0000:01:00.0")
-    monkeypatch.setattr(reading, "drvinfo_of", lambda link, interface: answer)
+    monkeypatch.setattr(Ioctl, "ask", lambda link, interface, request: answer)
     asks = reading._Asks.__new__(reading._Asks)
-    asks.link = object()  # type: ignore[assignment]
+    asks.link = Ioctl()
     assert asks.drvinfo("eth0") == ("igb", "6.12.9", "3.25, 0x800005cf")
     asks.link = None
     assert asks.drvinfo("eth0") == ("", "", "")
@@ -151,8 +151,8 @@ def test_a_driver_without_drvinfo_is_named_by_sysfs(machine: NicMachine, monkeyp
 
 
 def test_this_machine_s_loopback_has_no_device_and_no_firmware() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link, pytest.raises(OSError):
-        reading.drvinfo_of(link, "nosuch0")
+    with Ioctl() as link:
+        assert driver_info(link, "nosuch0") == ("", "", "")
     found = reading.read_nic_firmware(Host(), {"nics": [{"interface": "lo"}]}).cards[0]
     assert (found.device, found.pci, found.firmware.text, found.node) == ("", "", "", None)
 

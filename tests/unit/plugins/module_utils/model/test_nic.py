@@ -27,7 +27,6 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model.nic import 
     problems,
     queue_counts,
     wanted_of,
-    without_unserved,
 )
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.nic_parameters import (
     CHANNELS,
@@ -542,21 +541,6 @@ def test_software_in_words() -> None:
     assert NicState("eth0", "igb", firmware="1.63").software == "driver igb, firmware 1.63"
 
 
-# --- what is kept for the next boot -----------------------------------------------------------------------------------
-
-
-def test_of_nics_that_could_not_be_served_what_was_kept_before_stays_kept() -> None:
-    """A wish that was an error is not tried again at every boot."""
-    eth0, eth1, new = ({"interface": name, "rings": {"rx": 1}} for name in ("eth0", "eth1", "eth9"))
-    desired = {"ethtool": {"a": {"rings": {"tx": 1}, "nics": [eth0, eth1, new]}, "b": {"nics": [eth0]}}, "units": {"a": {"removed": ["x"]}},
-               "hugepages": {"a": {"nics": 5}}}
-    kept = {"ethtool": {"a": {"nics": [{"interface": "eth0", "rings": {"rx": 7}}]}}}
-    assert without_unserved(desired, kept, frozenset({"eth0", "eth9"})) == {
-        "ethtool": {"a": {"rings": {"tx": 1}, "nics": [{"interface": "eth0", "rings": {"rx": 7}}, eth1]}, "b": {"nics": []}},
-        "units": {"a": {"removed": ["x"]}}, "hugepages": {"a": {"nics": 5}}}
-    assert without_unserved(desired, kept, frozenset()) == desired == without_unserved(desired, {}, frozenset({"other"}))
-
-
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
@@ -587,25 +571,6 @@ def test_the_wish_a_setting_comes_from(control: str, name: str, group: str, para
     setting = Setting(control, name, "x")
     assert (group_of(setting), parameter_of(setting)) == (group, parameter)
     assert is_required(setting, {f"{group}.{parameter}"}) and is_required(setting, {group}) and not is_required(setting, {f"{group}.other", "other"})
-
-
-# --- what is kept for the next boot -----------------------------------------------------------------------------------
-
-
-KEPT = {"ethtool": {"a": {"nics": [{"interface": "eth0", "rings": {"rx": 512}}]}}, "tunables": {"b": {"values": {"x": 1}}}}
-NEW = {"ethtool": {"a": {"rings": {"rx": 1}, "nics": [{"interface": "eth0", "rings": {"rx": 9999}}, {"pci": "0000:01:00.0"}, {"interface": "eth9"}]}},
-       "irq_affinity": {"c": {"nics": [{"pci": "0000:01:00.0", "cpus": "1"}]}}, "tunables": {"b": {"values": {"x": 2}}}}
-
-
-def test_where_all_were_served_all_is_kept() -> None:
-    assert without_unserved(NEW, KEPT, frozenset()) == NEW
-
-
-def test_of_a_nic_that_could_not_be_served_stays_what_was_kept_of_it() -> None:
-    found = without_unserved(NEW, KEPT, frozenset({"eth0", "eth9", "0000:01:00.0"}))
-    assert found["ethtool"]["a"] == {"rings": {"rx": 1}, "nics": [{"interface": "eth0", "rings": {"rx": 512}}]}
-    assert found["irq_affinity"]["c"] == {"nics": []} and found["tunables"] == NEW["tunables"]
-    assert without_unserved(NEW, {}, frozenset({"eth0"}))["ethtool"]["a"]["nics"] == NEW["ethtool"]["a"]["nics"][1:]
 
 
 def test_a_nic_s_own_table_replaces_the_one_for_all_and_its_hash_does_not() -> None:

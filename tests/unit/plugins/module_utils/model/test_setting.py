@@ -25,6 +25,7 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting imp
     options_given,
     unsupported,
     updated_spec,
+    without_items,
 )
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.tunables import problems
 from hypothesis import given
@@ -173,3 +174,39 @@ def test_two_parts_agree_by_meaning(one: object, other: object, same: bool) -> N
     else:
         with pytest.raises(SpecError, match="a wants"):
             merged_spec(parts)
+
+
+# --- what is kept for the next boot -----------------------------------------------------------------------------------
+
+
+KEPT = {"ethtool": {"a": {"nics": [{"interface": "eth0", "rings": {"rx": 512}}]}}, "tunables": {"b": {"values": {"x": 1}}}}
+NEW = {"ethtool": {"a": {"rings": {"rx": 1}, "nics": [{"interface": "eth0", "rings": {"rx": 9999}}, {"pci": "0000:01:00.0"}, {"interface": "eth9"}]}},
+       "irq_affinity": {"c": {"nics": [{"pci": "0000:01:00.0", "cpus": "1"}]}}, "tunables": {"b": {"values": {"x": 2}}}}
+
+
+def test_where_all_were_served_all_is_kept() -> None:
+    assert without_items(NEW, KEPT, frozenset()) == NEW
+
+
+def test_of_a_nic_that_could_not_be_served_stays_what_was_kept_of_it() -> None:
+    found = without_items(NEW, KEPT, frozenset({"eth0", "eth9", "0000:01:00.0"}))
+    assert found["ethtool"]["a"] == {"rings": {"rx": 1}, "nics": [{"interface": "eth0", "rings": {"rx": 512}}]}
+    assert found["irq_affinity"]["c"] == {"nics": []} and found["tunables"] == NEW["tunables"]
+    assert without_items(NEW, {}, frozenset({"eth0"}))["ethtool"]["a"]["nics"] == NEW["ethtool"]["a"]["nics"][1:]
+
+
+def test_lists_of_other_things_stay_as_they_are() -> None:
+    desired = {"units": {"a": {"removed": ["eth0"], "deep": {"nics": [{"interface": "eth0"}]}}}}
+    assert without_items(desired, {"units": {"a": {"removed": "x"}}}, frozenset({"eth0"})) == desired
+
+
+def test_of_nics_that_could_not_be_served_what_was_kept_before_stays_kept() -> None:
+    """A wish that was an error is not tried again at every boot."""
+    eth0, eth1, new = ({"interface": name, "rings": {"rx": 1}} for name in ("eth0", "eth1", "eth9"))
+    desired = {"ethtool": {"a": {"rings": {"tx": 1}, "nics": [eth0, eth1, new]}, "b": {"nics": [eth0]}}, "units": {"a": {"removed": ["x"]}},
+               "hugepages": {"a": {"nics": 5}}}
+    kept = {"ethtool": {"a": {"nics": [{"interface": "eth0", "rings": {"rx": 7}}]}}}
+    assert without_items(desired, kept, frozenset({"eth0", "eth9"})) == {
+        "ethtool": {"a": {"rings": {"tx": 1}, "nics": [{"interface": "eth0", "rings": {"rx": 7}}, eth1]}, "b": {"nics": []}},
+        "units": {"a": {"removed": ["x"]}}, "hugepages": {"a": {"nics": 5}}}
+    assert without_items(desired, kept, frozenset()) == desired == without_items(desired, {}, frozenset({"other"}))
