@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
 import sys
@@ -80,7 +79,7 @@ def _back_from_trial(host: Host) -> int:
 def _reverted(host: Host) -> int:
     """Take network settings back that nobody confirmed, and place the interrupts of what that made anew."""
     with _lock_or_go_on(host):
-        failures = confirmed.revert(host, _now())
+        failures = confirmed.revert(host, runner.now())
     try:
         if any(name in deployment.kept(host) for name in AFTER_REVERT):
             failures += [setting.reason for setting in runner.apply_kept(host, AFTER_REVERT, CONFIRMING_SECONDS).errors]
@@ -100,10 +99,6 @@ def _lock_or_go_on(host: Host) -> Iterator[None]:
         yield
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-
-
 def _domains(text: str) -> tuple[str, ...]:
     """The names of ``--only``; argparse tells of the one it refuses."""
     names = tuple(text.split(","))
@@ -115,8 +110,6 @@ def _domains(text: str) -> tuple[str, ...]:
 
 def _outcome(command: str, names: Sequence[str], patience: float) -> runner.Outcome:
     host = Host()
-    if command == "apply" and os.geteuid() == 0 and confirmed.forget_after_boot(host):
-        sys.stderr.write("lowlatency: network settings that nobody confirmed before this boot are no longer wanted\n")
     if command != "apply":
         outcome = runner.verify(runner.begin_kept(host, names))
         return outcome if names else replace(outcome, settings=(*outcome.settings, *_standing(host)))

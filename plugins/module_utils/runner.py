@@ -123,6 +123,11 @@ class Transaction:
         return {name: {**self.kept.get(name, {}), **self.documents.get(name, {})} for name in names}
 
 
+def now() -> str:
+    """This moment, as it is written into records."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
 def begin(host: Host, documents: Desired, program: bytes | None = None, boot: str = KEEP, trial_seconds: int = TRIAL_SECONDS,
           confirm_seconds: int = 0) -> Transaction:
     """A transaction on what the host already keeps; raises ``Refused`` for an unknown domain or a wish wrong on any host."""
@@ -178,6 +183,7 @@ def apply_kept(host: Host, names: Collection[str] = (), patience: float = 0, whe
     What cannot be right is an error beside the rest: at boot, half of it is better than none.
     """
     with locked(host, patience):
+        confirmed.end_of_an_earlier_boot(host, when or now())
         transaction = begin_kept(host, names)
         return _applied(transaction, [_told(survey) for survey in _surveyed(transaction)], when)
 
@@ -190,7 +196,7 @@ def _applied(transaction: Transaction, surveys: list[Survey], when: str) -> Outc
     if not any(_to_mend(setting) for setting in before):
         return Outcome(before, changed=False)
     _refuse([problem for problem in (unwritable(host, file.path) for file in files) if problem])
-    when = when or datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    when = when or now()
     try:
         journal.remember(host, [(survey.domain.name, setting) for survey in surveys for setting in _at_risk(survey)], files, when)
     except OSError as error:

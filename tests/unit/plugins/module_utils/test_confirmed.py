@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils import agent, confirmed, door, runner
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS, Domain
-from ansible_collections.lowlatency.fleet.plugins.module_utils.host import deployment
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host import deployment, unconfirmed
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.files import locked
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.programs import ProgramFailed
@@ -42,7 +42,7 @@ class Nic:
                         resets=True, network=True)
         monkeypatch.setitem(DOMAINS, "ethtool", domain)
         monkeypatch.setattr(confirmed, "without_systemd", lambda host: "")
-        monkeypatch.setattr(confirmed, "output_of", lambda *command: self.commands.append(command) or "")
+        monkeypatch.setattr(unconfirmed, "output_of", lambda *command: self.commands.append(command) or "")
 
     def plan(self, state: dict[str, str | None], spec: Any) -> Plan:
         settings = [Setting(f"net.{name}", "eth0", spec.get(name), state[name]) for name in ORIGINAL]
@@ -86,27 +86,27 @@ def test_a_change_is_armed_before_it_is_written_and_named_in_the_outcome(nic: Ni
     monkeypatch.setattr(nic, "write", real)
 
     def write(host: Host, state: Any, setting: Setting) -> None:
-        armed_first.append(bool(nic.commands) and confirmed.waiting(nic.host) is not None)
+        armed_first.append(bool(nic.commands) and unconfirmed.written_down(nic.host) is not None)
         real(host, state, setting)
 
     monkeypatch.setitem(DOMAINS, "ethtool", Domain("ethtool", {}, lambda spec: [], lambda host, spec: dict(nic.values), nic.plan, write, "agent",
                                                    each_alone=True, resets=True, network=True))
     outcome = nic.applied()
     assert armed_first and all(armed_first) and nic.values == WANTED
-    change = confirmed.waiting(nic.host)
+    change = unconfirmed.written_down(nic.host)
     assert change is not None and outcome.unconfirmed == change.identity and len(change.identity) == 16
     run = next(command for command in nic.commands if command[0] == "systemd-run")
-    assert "--on-active=60s" in run and run[-2:] == (confirmed.PROGRAM, "revert")
-    assert Path(nic.host.path(confirmed.PROGRAM)).read_bytes() == b"#!program"
+    assert "--on-active=60s" in run and run[-2:] == (unconfirmed.PROGRAM, "revert")
+    assert Path(nic.host.path(unconfirmed.PROGRAM)).read_bytes() == b"#!program"
 
 
 def test_what_is_kept_of_a_change_are_the_originals_of_what_can_be_put_back(nic: Nic) -> None:
     nic.applied()
-    change = confirmed.waiting(nic.host)
+    change = unconfirmed.written_down(nic.host)
     assert change is not None
     assert [tuple(entry) for entry in change.originals] == [("ethtool", f"net.{name}", "eth0", value) for name, value in ORIGINAL.items()]
     assert (change.armed_in, change.seconds, change.when, change.kept) == (BOOT, 60, "then", {"ethtool": None})
-    assert os.stat(nic.host.path(confirmed.RECORD)).st_mode & 0o077 == 0
+    assert os.stat(nic.host.path(unconfirmed.RECORD)).st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("how", ["nothing to write", "no waiting asked for", "by the agent itself", "an audit"])
@@ -116,7 +116,7 @@ def test_nothing_is_armed_without_need(nic: Nic, how: str) -> None:
     documents = {"ethtool": {"nic_tuning": WANTED}}
     transaction = runner.begin(nic.host, documents, None if "agent" in how else b"#!program", confirm_seconds=0 if "no waiting" in how else 60)
     outcome = runner.audit(transaction) if how == "an audit" else runner.apply(transaction)
-    assert outcome.unconfirmed == "" and nic.commands == [] and confirmed.waiting(nic.host) is None
+    assert outcome.unconfirmed == "" and nic.commands == [] and unconfirmed.written_down(nic.host) is None
 
 
 def test_where_nothing_could_take_it_back_nothing_is_written(nic: Nic, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_where_nothing_could_take_it_back_nothing_is_written(nic: Nic, monkeypat
             raise ProgramFailed("systemd-run: exit code 1: no")
         return ""
 
-    monkeypatch.setattr(confirmed, "output_of", failing)
+    monkeypatch.setattr(unconfirmed, "output_of", failing)
     with pytest.raises(runner.Refused, match=r"nothing would take them back.*systemd-run"):
         nic.applied()
     assert nic.writes == [] and nic.values == ORIGINAL
@@ -141,7 +141,7 @@ def test_a_confirmed_change_stays_and_leaves_nothing(nic: Nic) -> None:
     nic.commands.clear()
     confirmed.confirm(nic.host, identity)
     assert ("systemctl", "stop", "lowlatency-revert.timer") in nic.commands
-    assert confirmed.waiting(nic.host) is None and not nic.host.exists(confirmed.PROGRAM) and confirmed.story(nic.host) == ""
+    assert unconfirmed.written_down(nic.host) is None and not nic.host.exists(unconfirmed.PROGRAM) and confirmed.story(nic.host) == ""
     assert confirmed.revert(nic.host, "later") == [] and nic.values == WANTED
     with pytest.raises(confirmed.NotWaiting, match="no such network change waits"):
         confirmed.confirm(nic.host, identity)
@@ -151,7 +151,7 @@ def test_another_change_is_not_confirmed_by_mistake(nic: Nic) -> None:
     nic.applied()
     with pytest.raises(confirmed.NotWaiting):
         confirmed.confirm(nic.host, "0123456789abcdef")
-    assert confirmed.waiting(nic.host) is not None
+    assert unconfirmed.written_down(nic.host) is not None
 
 
 def test_a_change_that_nobody_confirmed_is_put_back_the_last_first(nic: Nic) -> None:
@@ -187,7 +187,7 @@ def test_what_cannot_be_put_back_is_named_and_stops_nothing_else(nic: Nic) -> No
 def test_a_second_change_before_the_first_was_confirmed_keeps_the_first_originals(nic: Nic) -> None:
     nic.applied(ring="1024")
     nic.applied(seconds=30)
-    change = confirmed.waiting(nic.host)
+    change = unconfirmed.written_down(nic.host)
     assert change is not None and change.seconds == 30 and change.kept == {"ethtool": None}
     assert {entry[1]: entry[3] for entry in change.originals} == {f"net.{name}": value for name, value in ORIGINAL.items()}
     confirmed.revert(nic.host, "later")
@@ -195,12 +195,17 @@ def test_a_second_change_before_the_first_was_confirmed_keeps_the_first_original
 
 
 def test_after_a_boot_an_unconfirmed_change_is_no_longer_wanted(nic: Nic, root: Path) -> None:
+    """As the agent finds it when it starts, in the run that would have set it again."""
     nic.applied()
-    assert not confirmed.forget_after_boot(nic.host), "in its own boot it still waits"
+    confirmed.end_of_an_earlier_boot(nic.host, "later")
+    assert desired_of(nic.host) == {"nic_tuning": WANTED}, "in its own boot it still waits"
     (root / "proc/sys/kernel/random/boot_id").write_text(OTHER_BOOT + "\n")
-    assert confirmed.forget_after_boot(nic.host)
-    assert desired_of(nic.host) is None and confirmed.waiting(nic.host) is None
-    assert not confirmed.forget_after_boot(nic.host)
+    nic.values, nic.writes = dict(ORIGINAL), []
+    with pytest.raises(runner.Refused, match="keeps no desired state"):
+        runner.apply_kept(nic.host, when="later")
+    assert desired_of(nic.host) is None and nic.writes == []
+    assert "not confirmed, taken back at later" in confirmed.story(nic.host)
+    assert confirmed.revert(nic.host, "again") == [], "what it set went with that boot"
 
 
 def test_originals_of_an_earlier_boot_are_not_those_of_this_one(nic: Nic, root: Path) -> None:
@@ -208,16 +213,16 @@ def test_originals_of_an_earlier_boot_are_not_those_of_this_one(nic: Nic, root: 
     (root / "proc/sys/kernel/random/boot_id").write_text(OTHER_BOOT + "\n")
     nic.values = {"channels": "2", "ring": "64", "rule": None}
     nic.applied()
-    change = confirmed.waiting(nic.host)
+    change = unconfirmed.written_down(nic.host)
     assert change is not None and {entry[1]: entry[3] for entry in change.originals}["net.ring"] == "64"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"identity": "x"}', "null", '"x"'])
 def test_a_record_that_cannot_be_understood_is_none(nic: Nic, text: str) -> None:
-    path = Path(nic.host.path(confirmed.RECORD))
+    path = Path(nic.host.path(unconfirmed.RECORD))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    assert confirmed.waiting(nic.host) is None and confirmed.story(nic.host) == "" and confirmed.revert(nic.host, "now") == []
+    assert unconfirmed.written_down(nic.host) is None and confirmed.story(nic.host) == "" and confirmed.revert(nic.host, "now") == []
 
 
 def test_the_agent_takes_it_back_and_places_the_interrupts_anew(nic: Nic, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +241,7 @@ def test_the_agent_takes_it_back_and_places_the_interrupts_anew(nic: Nic, monkey
 
 def test_the_program_that_takes_it_back_has_all_it_needs() -> None:
     """It runs from a place of its own, before the host agent is there."""
-    assert "confirmed" in door.AGENT_MODULES
+    assert {"confirmed", "host.unconfirmed"} <= set(door.AGENT_MODULES)
     archive = door.program()
     path = Path(os.environ.get("TMPDIR", "/tmp")) / f"lowlatency-test-{os.getpid()}.pyz"
     path.write_bytes(archive)
@@ -249,7 +254,7 @@ def test_the_program_that_takes_it_back_has_all_it_needs() -> None:
 
 def test_what_is_written_down_is_plain_json(nic: Nic) -> None:
     nic.applied()
-    assert json.loads(Path(nic.host.path(confirmed.RECORD)).read_text())["specs"] == {"ethtool": WANTED}
+    assert json.loads(Path(nic.host.path(unconfirmed.RECORD)).read_text())["specs"] == {"ethtool": WANTED}
 
 
 class Ended(Exception):
@@ -278,7 +283,7 @@ def confirmation(nic: Nic, monkeypatch: pytest.MonkeyPatch, identity: str) -> di
 
 def test_the_module_confirms_once(nic: Nic, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = nic.applied().unconfirmed
-    assert confirmation(nic, monkeypatch, identity) == {"changed": False} and confirmed.waiting(nic.host) is None
+    assert confirmation(nic, monkeypatch, identity) == {"changed": False} and unconfirmed.written_down(nic.host) is None
     assert confirmation(nic, monkeypatch, identity)["failed"]
 
 
