@@ -31,7 +31,6 @@ class ActionModule(ActionBase):
             why = "check mode" if self._task.check_mode else "the site gives sources and does not allow to install them"
             return {"changed": False, "msg": f"{why}: nothing is installed", **nic_update.sources_of([], [], [], spec["family"])}
         found = nic_update.sources_of(spec["packages"], spec["repositories"], spec["drivers"], spec["family"])
-        for file in found["files"]:
-            if not file["url"]:
-                file["file"] = site_files.checked(self, f"{host}: package", file, "nothing was installed")
+        for file in found["copied_files"]:
+            file["file"] = site_files.checked(self, f"{host}: package", file, "nothing was installed")
         return {"changed": False, **found}

@@ -88,9 +88,24 @@ rpm_packages:
   returned: success
   type: list
   elements: str
-files:
-  description: Package files, each with C(file) (an address where C(url) is true, else a path of the controller), C(sha256), and C(dest) on the host.
+fetched_files:
+  description: Package files that the host fetches, each with C(file) (an address), C(sha256), and C(dest) on the host.
   returned: success
   type: list
   elements: dict
+copied_files:
+  description: Package files of the controller, each with C(file), C(sha256), and C(dest) on the host.
+  returned: success
+  type: list
+  elements: dict
+deb_files:
+  description: Where the package files for apt lie on the host then.
+  returned: success
+  type: list
+  elements: str
+rpm_files:
+  description: Where the package files for dnf lie on the host then.
+  returned: success
+  type: list
+  elements: str
 """

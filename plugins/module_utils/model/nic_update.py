@@ -186,7 +186,7 @@ def _repository_problems(repository: Any) -> list[str]:
 
 def sources_of(packages: Iterable[Mapping[str, Any]], repositories: Iterable[Mapping[str, Any]], drivers: Iterable[str], family: str) -> dict[str, Any]:
     """What a host installs: ``deb_repositories``, ``yum_repositories``, ``deb_packages`` and ``rpm_packages`` (names as apt and dnf take
-    them), ``files`` (``file``, ``sha256``, ``dest``, ``url``: whether it is fetched by the host).
+    them), ``fetched_files`` and ``copied_files`` (``file``, ``sha256``, ``dest``), and where those lie then: ``deb_files``, ``rpm_files``.
 
     Only what is of the host's family, and what names no driver or one that the host has.
     """
@@ -196,14 +196,22 @@ def sources_of(packages: Iterable[Mapping[str, Any]], repositories: Iterable[Map
     stores = [repository for repository in repositories if repository.get("driver") in (None, "", *have)]
     files = [package for package in here if package.get("file") and _ENDINGS[os.path.splitext(str(package["file"]))[1]] == family]
     deb, rpm = family == DEBIAN, family == REDHAT
+    put = [{"file": package["file"], "sha256": package["sha256"], "dest": placed(PACKAGES, package)} for package in files]
     return {
         "deb_repositories": [dict(store) for store in stores if deb and store.get("suites")],
-        "yum_repositories": [dict(store) for store in stores if rpm and not store.get("suites")],
+        "yum_repositories": [{**store, "key": _yum_key(str(store["key"]))} for store in stores if rpm and not store.get("suites")],
         "deb_packages": [_versioned(package, "=") for package in named if deb],
         "rpm_packages": [_versioned(package, "-") for package in named if rpm],
-        "files": [{"file": package["file"], "sha256": package["sha256"], "dest": placed(PACKAGES, package), "url": is_url(str(package["file"]))}
-                  for package in files],
+        "fetched_files": [file for file in put if is_url(str(file["file"]))],
+        "copied_files": [file for file in put if not is_url(str(file["file"]))],
+        "deb_files": [str(file["dest"]) for file in put if deb],
+        "rpm_files": [str(file["dest"]) for file in put if rpm],
     }
+
+
+def _yum_key(key: str) -> str:
+    """The key of a repository as yum takes it: an address, which for a file of the host begins with file://."""
+    return key if is_url(key) else f"file://{key}"
 
 
 def _versioned(package: Mapping[str, Any], between: str) -> str:

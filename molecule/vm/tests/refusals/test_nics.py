@@ -37,7 +37,8 @@ CASES = {
     "no such interface": ([{"interface": "eth9", "coalesce": {"rx-usecs": 11}}], r"eth9.*no such interface on this host"),
     "one NIC twice": ([{"interface": BAD, "coalesce": {"rx-usecs": 11}}, {"pci": "0000:41:00.0", "coalesce": {"rx-usecs": 12}}],
                       r"is the same NIC as enp65s0"),
-    "the management NIC": ([{"interface": "enp0s16", "features": {"gro": "off"}}], r"enp0s16 carries (the default route|this SSH connection).*management: true"),
+    "the management NIC": ([{"interface": "enp0s16", "features": {"gro": "off"}}],
+                           r"enp0s16 carries (the default route|this SSH connection).*management: true"),
 }
 
 

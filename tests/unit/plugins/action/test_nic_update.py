@@ -167,13 +167,14 @@ def sources(site: Site, *, check: bool = False, **more: Any) -> dict[str, Any]:
 
 def test_sources_are_checked_on_the_controller_alone(site: Site) -> None:
     found = sources(site)
-    assert found["deb_packages"] == ["mstflint"] and found["files"][0]["file"] == str(site.place / "fw.bin.deb") and site.seen == []
+    assert found["deb_packages"] == ["mstflint"] and found["copied_files"][0]["file"] == str(site.place / "fw.bin.deb") and site.seen == []
 
 
 @pytest.mark.parametrize(("more", "words"), [({"allowed": False}, "does not allow"), ({"check": True}, "check mode")])
 def test_without_leave_and_in_check_mode_nothing_is_to_be_installed(site: Site, more: dict[str, Any], words: str) -> None:
     found = sources(site, **more)
-    assert words in found["msg"] and not any(found[key] for key in ("deb_packages", "rpm_packages", "files", "deb_repositories", "yum_repositories"))
+    assert words in found["msg"] and not any(found[key] for key in (
+        "deb_packages", "rpm_packages", "fetched_files", "copied_files", "deb_files", "rpm_files", "deb_repositories", "yum_repositories"))
 
 
 @pytest.mark.parametrize(

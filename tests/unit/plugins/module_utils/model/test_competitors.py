@@ -368,7 +368,7 @@ def test_the_scripts_of_the_site_that_something_runs() -> None:
     unit = ("[Unit]\nDocumentation=file:/opt/doc\n[Service]\nEnvironmentFile=/etc/default/nic\n"
             "ExecStart=/usr/local/sbin/nic.sh --all\nExecStartPost=/usr/bin/true\n")
     assert program_paths(unit) == ["/usr/local/sbin/nic.sh"]
-    assert program_paths("#!/bin/sh\n# /opt/no\nsh /opt/nic/tune.sh && /root/x\n/usr/bin/env a\n") == ["/opt/nic/tune.sh", "/root/x"]
+    assert program_paths("#!/bin/sh\n# /opt/no\nsh /opt/nic/tune.sh && /srv/x\n/usr/bin/env a\n") == ["/opt/nic/tune.sh", "/srv/x"]
 
 
 def test_openibd() -> None:

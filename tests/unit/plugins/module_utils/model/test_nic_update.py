@@ -56,14 +56,16 @@ def test_what_a_debian_host_takes() -> None:
     found = model.sources_of(PACKAGES, REPOSITORIES, ["igb", "mlx5_core"], "debian")
     assert [entry["name"] for entry in found["deb_repositories"]] == ["d"] and found["yum_repositories"] == found["rpm_packages"] == []
     assert found["deb_packages"] == ["mstflint", "mlnx-ofed-kernel-dkms=24.10"]
-    assert found["files"] == [{"file": "files/x.deb", "sha256": SHA, "dest": f"/var/cache/lowlatency/{SHA[:16]}-x.deb", "url": False}]
+    assert found["copied_files"] == [{"file": "files/x.deb", "sha256": SHA, "dest": f"/var/cache/lowlatency/{SHA[:16]}-x.deb"}]
+    assert found["deb_files"] == [f"/var/cache/lowlatency/{SHA[:16]}-x.deb"] and found["fetched_files"] == found["rpm_files"] == []
 
 
 def test_what_a_red_hat_host_takes() -> None:
     found = model.sources_of(PACKAGES, REPOSITORIES, ["mlx5_core"], "redhat")
     assert [entry["name"] for entry in found["yum_repositories"]] == ["r"] and found["deb_repositories"] == found["deb_packages"] == []
     assert found["rpm_packages"] == ["mstflint", "mlnx-ofed-kernel-dkms-24.10"]
-    assert [(file["file"], file["url"]) for file in found["files"]] == [("https://x.example/y.rpm", True)]
+    assert [file["file"] for file in found["fetched_files"]] == ["https://x.example/y.rpm"]
+    assert found["rpm_files"] == [f"/var/cache/lowlatency/{SHA[:16]}-y.rpm"] and found["copied_files"] == found["deb_files"] == []
 
 
 def test_what_a_host_of_another_family_takes() -> None:
@@ -77,3 +79,9 @@ def test_what_a_host_of_another_family_takes() -> None:
 )
 def test_functions_of_one_board(one: str, other: str, same: bool) -> None:
     assert model.same_board(one, other) is same
+
+
+@pytest.mark.parametrize(("key", "taken"), [("https://x.example/key", "https://x.example/key"), ("/etc/pki/key", "file:///etc/pki/key")])
+def test_yum_takes_the_key_as_an_address(key: str, taken: str) -> None:
+    [store] = model.sources_of([], [{"name": "r", "url": "https://x.example", "key": key}], [], "redhat")["yum_repositories"]
+    assert store["key"] == taken
