@@ -14,6 +14,12 @@ NICS = {"enp65s0": {0, 1}, "enp129s0": {4, 5}}
 CHANNELS = {"enp65s0": 4, "enp129s0": 1}
 # Transmit queue -> CPUs that use it: that of its interrupt (0 or 4), and each isolated CPU with one queue.
 XPS = {"enp65s0": [{0, 2}, {0, 3}, {0, 6}, {0, 7}], "enp129s0": [{4, 2, 3, 6, 7}]}
+# What each of the two has of its own beside that: RSS table and hash, a private flag, RFS, the timer of NAPI.
+TABLE_QUEUES = {"enp65s0": [0, 1, 2, 3]}
+UDP_HASH = {"enp129s0": {"IP SA", "IP DA", "L4 bytes 0 & 1 [TCP/UDP src port]", "L4 bytes 2 & 3 [TCP/UDP dst port]"}}
+LEGACY_RX = {"enp65s0": "off", "enp129s0": "on"}
+RPS_FLOWS = {"enp65s0": "64", "enp129s0": "0"}
+GRO_FLUSH_TIMEOUT = {"enp65s0": "0", "enp129s0": "20000"}
 COALESCE = {"rx-usecs": "0"}
 RING = {"RX": "4096"}
 PAUSE = {"Autonegotiate": "off", "RX": "off", "TX": "off"}

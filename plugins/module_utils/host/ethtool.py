@@ -29,11 +29,12 @@ from ..model.nic import (
     identity,
     is_required,
     parameter_of,
+    queue_counts,
     required_but,
     subject_of,
     wanted_of,
 )
-from ..model.nic_parameters import COALESCE, EEE, PAUSE, Parameter, is_switch, switched
+from ..model.nic_parameters import CHANNELS, COALESCE, EEE, PAUSE, Parameter, is_switch, switched
 from ..model.setting import Setting, SpecError, Unsupported
 from ..model.steering import parse_rule, rule_from, table_from
 from . import ethtool_ioctl as ioctl
@@ -190,6 +191,8 @@ def _write(host: Host, nic: NicState, state: EthtoolState, settings: Sequence[Se
     values = {parameter_of(setting): str(setting.desired) for setting in settings}
     if group in (PAUSE, EEE):
         _await_carrier(host, nic)
+    if group == CHANNELS and {"equal", "weight"} & set(state.wanted(nic).mappings[RSS]):
+        _make_room(nic, values)
     if group in PARAMETER_GROUPS:
         numbers = {name: int(switched(value)) if switched(value) is not None else int(value) for name, value in values.items()}  # type: ignore[arg-type]
         with Netlink() as link:
@@ -205,6 +208,18 @@ def _write(host: Host, nic: NicState, state: EthtoolState, settings: Sequence[Se
     else:
         with Ioctl() as link:
             _write_by_ioctl(link, nic, state, group, settings)
+
+
+def _make_room(nic: NicState, channels: Mapping[str, str]) -> None:
+    """Take queues that are to go out of a table that is wanted: the kernel keeps channels that a table which somebody set still uses.
+
+    The table that is wanted for the new channels is written after them.
+    """
+    queues = queue_counts(nic.parameters.get(CHANNELS, {}), {name: int(count) for name, count in channels.items()})
+    with Ioctl() as link:
+        table = _answer(lambda: ioctl.indirection(link, nic.interface)) or ()
+        if queues and 0 < queues["rx"] <= max(table, default=0):
+            ioctl.set_indirection(link, nic.interface, [entry % queues["rx"] for entry in range(len(table))])
 
 
 def _write_by_ioctl(link: Ioctl, nic: NicState, state: EthtoolState, group: str, settings: Sequence[Setting]) -> None:

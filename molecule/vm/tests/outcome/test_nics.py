@@ -8,7 +8,20 @@ import json
 import lab
 import pytest
 from conftest import cpulist
-from expected import CHANNELS, COALESCE, NICS, PAUSE, RING, UNSUPPORTED, XPS
+from expected import (
+    CHANNELS,
+    COALESCE,
+    GRO_FLUSH_TIMEOUT,
+    LEGACY_RX,
+    NICS,
+    PAUSE,
+    RING,
+    RPS_FLOWS,
+    TABLE_QUEUES,
+    UDP_HASH,
+    UNSUPPORTED,
+    XPS,
+)
 
 NODE_AND_NIC = [(name, nic) for name in lab.NAMES for nic in NICS]
 
@@ -58,7 +71,27 @@ def test_packets_are_not_moved_to_other_cpus_and_polling_is_plain(name, nic):
     masks = lab.run(name, f"cat {folder}/queues/rx-*/rps_cpus").split()
     assert len(masks) == CHANNELS[nic]
     assert all(mask(text) == set() for text in masks)
-    assert set(lab.run(name, f"cat {folder}/queues/rx-*/rps_flow_cnt {folder}/napi_defer_hard_irqs {folder}/gro_flush_timeout").split()) == {"0"}
+    assert set(lab.run(name, f"cat {folder}/queues/rx-*/rps_flow_cnt").split()) == {RPS_FLOWS[nic]}
+    assert lab.run(name, f"cat {folder}/napi_defer_hard_irqs {folder}/gro_flush_timeout").split() == ["0", GRO_FLUSH_TIMEOUT[nic]]
+
+
+@pytest.mark.parametrize(("name", "nic"), [(name, nic) for name in lab.NAMES for nic in TABLE_QUEUES])
+def test_receive_side_scaling_spreads_over_every_queue_in_turn(name, nic):
+    rows = [line.split(":")[1].split() for line in lab.run(name, f"ethtool -x {nic}").splitlines() if line.strip()[:1].isdigit()]
+    table = [int(queue) for row in rows for queue in row]
+    assert len(table) == 128
+    assert table == [TABLE_QUEUES[nic][entry % len(TABLE_QUEUES[nic])] for entry in range(len(table))]
+
+
+@pytest.mark.parametrize(("name", "nic"), [(name, nic) for name in lab.NAMES for nic in UDP_HASH])
+def test_udp_is_hashed_by_address_and_port(name, nic):
+    lines = lab.run(name, f"ethtool -n {nic} rx-flow-hash udp4").splitlines()
+    assert {line.strip() for line in lines[1:] if line.strip()} == UDP_HASH[nic]
+
+
+@pytest.mark.parametrize(("name", "nic"), NODE_AND_NIC)
+def test_private_flag(name, nic):
+    assert shown(name, "--show-priv-flags", nic)["legacy-rx"] == LEGACY_RX[nic]
 
 
 @pytest.mark.parametrize("name", lab.NAMES)

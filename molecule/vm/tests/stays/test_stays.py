@@ -25,6 +25,10 @@ for nic in enp65s0 enp129s0; do
     ethtool -a $nic | awk -v nic=$nic '/^(Autonegotiate|RX|TX):/ { print nic, "pause", $1, $2 }'
     ethtool -g $nic | awk -v nic=$nic '/^RX:/ { n = $2 } END { print nic, "ring", n }'
     ethtool -l $nic | awk -v nic=$nic '/^Combined:/ { n = $2 } END { print nic, "channels", n }'
+    echo "$nic table $(ethtool -x $nic | grep -E '^ *[0-9]+:' | md5sum)"
+    echo "$nic udp4 $(ethtool -n $nic rx-flow-hash udp4 | tail -n +2 | tr '\n' ' ')"
+    ethtool --show-priv-flags $nic | grep legacy-rx | sed "s/^/$nic /"
+    echo "$nic flows $(cat /sys/class/net/$nic/queues/rx-*/rps_flow_cnt | sort -u | tr '\n' ' ') timer $(cat /sys/class/net/$nic/gro_flush_timeout)"
     for queue in /sys/class/net/$nic/queues/tx-*; do echo "$nic $(basename $queue) $(cat $queue/xps_cpus 2>/dev/null)"; done
 done
 """
@@ -40,6 +44,7 @@ done 2>/dev/null
 """
 # More channels once the agent has cleared the marks and waits for its lock: that is a run too late for them.
 FEWER_AND_MORE = r"""
+ethtool -X enp65s0 default
 ethtool -L enp65s0 combined 2
 for second in $(seq 90); do
     [ "$(systemctl is-active lowlatency-nics.service)" = activating ] && [ -z "$(ls /run/lowlatency/nics)" ] && break

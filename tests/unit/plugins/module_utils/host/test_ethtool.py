@@ -560,3 +560,29 @@ def test_a_link_that_does_not_come_back_is_not_waited_for_for_ever(driver: Drive
     nic = NicState("lo", "igb", carrier=True)
     write_ethtool(Host(), EthtoolState((nic,), {"nics": [{"interface": "lo"}]}), [Setting("net.pause", "lo.pause-rx", "off")])
     assert family.writes == [("pause", {"rx": 0})]
+
+
+# --- fewer channels than a table uses ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spread", "channels", "left"),
+    [({"equal": "channels"}, 2, [0, 1, 0, 1, 0, 1, 0, 1]), ({"weight": [1, 1]}, 3, [0, 1, 2, 0, 1, 2, 0, 1]),
+     ({"equal": 2}, 4, [0, 1, 2, 3, 0, 1, 2, 3]), ({"hash": {"udp4": "sd"}}, 2, [0, 1, 2, 3, 0, 1, 2, 3]), ({}, 2, [0, 1, 2, 3, 0, 1, 2, 3])],
+    ids=["equal", "weight", "as many", "no table wanted", "nothing wanted"],
+)
+def test_queues_that_are_to_go_leave_a_table_that_is_wanted_first(
+        driver: Driver, family: Family, monkeypatch: pytest.MonkeyPatch, spread: dict[str, Any], channels: int, left: list[int]) -> None:
+    """The kernel refuses channels that a table which somebody set still uses; a table that nobody here wants is somebody else's."""
+    family.groups["channels"] = {"combined": Parameter(4, 8)}
+    driver.table = [0, 1, 2, 3, 0, 1, 2, 3]
+    seen: list[list[int]] = []
+    real = family.write_group
+
+    def write_group(link: Any, interface: str, group: str, values: Any) -> None:
+        seen.append(list(driver.table))
+        real(link, interface, group, values)
+
+    monkeypatch.setattr(ethtool, "write_group", write_group)
+    write("net.channels", "channels-combined", str(channels), rss=spread)
+    assert seen == [left] and family.writes == [("channels", {"combined": channels})]
