@@ -183,4 +183,6 @@ def test_link_that_goes_down_and_up_tells_nobody_and_loses_nothing():
 
 def test_host_is_healthy(host, node):
     wait_until(node, lambda: idle(node), "the agent is idle")
+    failed = host.check_output("systemctl --failed --no-legend --plain").split()[:1]
+    assert not failed, host.check_output(f"systemctl status --no-pager --full --lines=60 {failed[0]} || true")
     assert host.check_output("systemctl is-system-running") == "running"
