@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -32,6 +33,8 @@ RIGHT, WRONG, UNKNOWN = 0, 1, 2
 AFTER_REVERT = ("irq_affinity",)
 # How long a run that holds the lock may still take to confirm what is on trial.
 CONFIRMING_SECONDS = 120
+# A NIC that has just come up answers in full only when its link has settled: the pause before the next of several tries.
+SETTLING_SECONDS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,13 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the settings as JSON")
     parser.add_argument("--only", type=_domains, default=(), metavar="DOMAIN,...", help=f"these domains only, of {', '.join(DOMAINS)}")
     parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="how long apply waits for another run that writes on this host")
+    parser.add_argument("--tries", type=int, default=1, metavar="N", help="how often apply is tried at most, until nothing is an error")
     options = parser.parse_args(arguments)
     if options.command == "trial-expired":
         return _back_from_trial(Host())
     if options.command == "revert":
         return _reverted(Host())
     try:
-        outcome = _outcome(options.command, options.only, options.wait)
+        outcome = _tried(options.command, options.only, options.wait, options.tries)
     except (runner.Refused, Unreadable, BrokenJournal, OSError) as error:
         sys.stderr.write(f"lowlatency: {error}\n")
         return UNKNOWN
@@ -106,6 +110,17 @@ def _domains(text: str) -> tuple[str, ...]:
         if name not in DOMAINS:
             raise argparse.ArgumentTypeError(f"no domain {name!r}; there are: {', '.join(DOMAINS)}")
     return names
+
+
+def _tried(command: str, names: Sequence[str], patience: float, tries: int) -> runner.Outcome:
+    """The outcome of the last try; raises as that does."""
+    outcome = _outcome(command, names, patience)
+    for _again in range(1, tries if command == "apply" else 1):
+        if not outcome.errors:
+            break
+        time.sleep(SETTLING_SECONDS)
+        outcome = _outcome(command, names, patience)
+    return outcome
 
 
 def _outcome(command: str, names: Sequence[str], patience: float) -> runner.Outcome:

@@ -40,6 +40,8 @@ UDEV = "/run/udev/control"
 FORMAT = 1
 # How long the agent waits for a run of the controller.
 PATIENCE = 600
+# How often it tries: a NIC that has just come up may answer in part only.
+TRIES = 3
 # When udev says that a NIC is there, it may still have to rename it; in a container there is no udev.
 _UDEV_IS_DONE = f"-/bin/sh -c '[ ! -S {UDEV} ] || udevadm settle --timeout=60'"
 
@@ -55,7 +57,7 @@ After=network.target network-online.target irqbalance.service systemd-sysctl.ser
 Type=oneshot
 RemainAfterExit=yes
 ExecStartPre={_UDEV_IS_DONE}
-ExecStart={PROGRAM} apply --wait {PATIENCE}
+ExecStart={PROGRAM} apply --wait {PATIENCE} --tries {TRIES}
 
 [Install]
 WantedBy=multi-user.target
@@ -93,7 +95,7 @@ ExecStartPre=/bin/sleep 2
 ExecStartPre={_UDEV_IS_DONE}
 # The marks go before the host is read: what happens from here on is a mark again, and another run.
 ExecStartPre=/bin/sh -c 'rm -rf {MARKS}/*'
-ExecStart={PROGRAM} apply --only {",".join(NIC_DOMAINS)} --wait {PATIENCE}
+ExecStart={PROGRAM} apply --only {",".join(NIC_DOMAINS)} --wait {PATIENCE} --tries {TRIES}
 # Who changes the queues again and again makes this run every 7 seconds, and no more often.
 ExecStopPost=/bin/sleep 5
 """

@@ -107,6 +107,26 @@ def test_what_could_not_be_told_is_2_and_the_rest_is_judged(root: Path, capsys: 
     assert sysctl_path(root, "vm.swappiness").read_text().strip() == "10", "half of it is better than none"
 
 
+def test_apply_is_tried_again_while_something_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    online, pauses = root / "sys/devices/system/cpu/online", []
+
+    def settles(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            online.write_text("0-7\n")
+
+    monkeypatch.setattr("time.sleep", settles)
+    online.write_text("0-3\n")
+    assert agent.main(["apply", "--tries", "2"]) == 2
+    assert agent.main(["apply", "--tries", "3"]) == 0
+    assert agent.main(["apply", "--tries", "3"]) == 0, "at once"
+    assert pauses == [agent.SETTLING_SECONDS] * 2
+    online.write_text("0-3\n")
+    assert agent.main(["verify", "--tries", "3"]) == 2
+    assert len(pauses) == 2, "who only reads tells what is"
+    capsys.readouterr()
+
+
 def test_an_agent_that_nothing_starts_has_drifted(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / WATCH_ENABLED[1:]).unlink()
     assert agent.main(["verify"]) == 1
