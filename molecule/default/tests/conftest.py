@@ -19,7 +19,7 @@ SCENARIO = Path(__file__).parent.parent
 def inventory():
     """The inventory as ansible-inventory resolves it."""
     command = ["ansible-inventory", "-i", str(SCENARIO / "inventory"), "--list"]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return json.loads(subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout)
 
 
 @functools.cache

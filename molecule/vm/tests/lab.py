@@ -40,7 +40,7 @@ systemctl list-unit-files --no-legend --no-pager | grep -v '^session-' | LC_ALL=
 def reach():
     """How each host is reached, as ansible-inventory resolves it."""
     command = ["ansible-inventory", *INVENTORIES, "--list"]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["_meta"]["hostvars"]
+    return json.loads(subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout)["_meta"]["hostvars"]
 
 
 @functools.cache
@@ -109,7 +109,7 @@ def answers(name):
     """Whether a host can be logged in to."""
     command = ["ssh", "-F", str(ssh_config()), "-o", "ControlPath=none", name, "true"]
     try:
-        return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False).returncode == 0
     except subprocess.TimeoutExpired:
         return False
 
@@ -128,7 +128,7 @@ def wait(condition, seconds, what):
 
 def press_reset(name):
     """The reset button, for a host that hangs."""
-    subprocess.run([PROJECT / "scripts/lab", "press-reset", name], check=True)
+    subprocess.run([PROJECT / "scripts/lab", "press-reset", name], stdin=subprocess.DEVNULL, check=True)
 
 
 def wait_ready(name):
@@ -141,7 +141,7 @@ class Console:
     """What a host's kernels say from now on. It does not depend on the network, nor on a boot getting as far as that."""
 
     def __init__(self, name):
-        status = subprocess.run([PROJECT / "scripts/lab", "status"], capture_output=True, text=True, check=True).stdout
+        status = subprocess.run([PROJECT / "scripts/lab", "status"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
         line = next(line for line in status.splitlines() if line.startswith(f"{name}: runs"))
         self.path = Path(line.rsplit(", ", 1)[1])
         self.start = self.path.stat().st_size

@@ -20,7 +20,7 @@ def test_host_was_restarted_at_all(node):
     """Without this, everything below would pass on a host that never went down."""
     shape = "{{.Created.Unix}} {{.State.StartedAt.Unix}}"
     command = ["podman", "inspect", "--format", shape, container_name(node)]
-    created, started = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    created, started = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout.split()
     assert int(started) - int(created) > 5
 
 

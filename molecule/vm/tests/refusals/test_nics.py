@@ -21,7 +21,7 @@ STATE = "for option in -c -g -l -a -k; do ethtool $option {nic}; done"
 def tuned(nics):
     """Runs the module on one host as a user's own task does; what it said, with single spaces."""
     command = ["ansible", *lab.INVENTORIES, NAME, "-b", "-m", "lowlatency.fleet.ethtool", "-a", json.dumps({"nics": nics})]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=lab.PROJECT, env=PLAIN)
+    process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False, cwd=lab.PROJECT, env=PLAIN)
     return process.returncode, " ".join((process.stdout + process.stderr).split())
 
 

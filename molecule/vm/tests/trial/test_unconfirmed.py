@@ -77,7 +77,8 @@ def die_while_it_boots(console):
     """A run that arms a trial and is killed as soon as the host goes down."""
     variables = {"lowlatency_reboot_ok": True, "lowlatency_trial_seconds": TRIAL_SECONDS, "kernel_cmdline_arguments_extra": {"lab.harmless": "1"}}
     with (lab.STATE / "unconfirmed.log").open("w+", encoding="utf-8") as log:
-        controller = subprocess.Popen(site_command(NAME, variables), stdout=log, stderr=log, start_new_session=True, cwd=lab.PROJECT, env=PLAIN)
+        controller = subprocess.Popen(
+            site_command(NAME, variables), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=lab.PROJECT, env=PLAIN)
         try:
             # The kernel's last word, or the next one's first.
             lab.wait(lambda: controller.poll() is not None or "reboot: Restarting system" in console.text() or console.boots(), 300, "the host goes down")
