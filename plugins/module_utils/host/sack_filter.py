@@ -64,5 +64,5 @@ def _remove(host: Host) -> None:
             os.unlink(host.path(name))
             sync_folder(os.path.dirname(host.path(name)))
     output_of("systemctl", "daemon-reload")
-    if _table_now() is not None:
+    if shutil.which("nft") and _table_now() is not None:
         output_of("nft", "delete", "table", FAMILY, TABLE)
