@@ -165,7 +165,7 @@ inside(begins)
 kept = [socket.create_connection((address, 5555), 5) for address in addresses]
 shown = {}
 for address in addresses:
-    lines = subprocess.run(["ss", "-tinOH", "dst", address], capture_output=True, text=True, check=True).stdout
+    lines = subprocess.run(["ss", "-tinoOH", "dst", f"[{address}]" if ":" in address else address], capture_output=True, text=True, check=True).stdout
     shown[address] = " sack " in lines
 seen = []
 while True:
@@ -205,7 +205,8 @@ def pair(space: Namespace) -> Iterator[tuple[Namespace, Namespace]]:
 
 def connections(begins: Namespace, answers: Namespace, peer: Namespace, *addresses: str) -> tuple[dict[tuple[str, str], str], dict[str, bool]]:
     """``{(source, kind): what is in the place of SACK-permitted}`` of both packets of each connection, and ``{address: whether ss shows SACK}``."""
-    done = subprocess.run([sys.executable, "-c", WIRE, begins.name, answers.name, peer.name, *addresses], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", WIRE, begins.name, answers.name, peer.name, *addresses], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     # MSS has the first four bytes
     return {(source, "SYN/ACK" if answer else "SYN"): options[8:12] for source, _target, answer, options in result["seen"]}, result["shown"]
