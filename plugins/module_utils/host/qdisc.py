@@ -17,7 +17,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..model.nic import identity
-from ..model.qdisc import FQ, FQ_CODEL, KINDS, MQ, PFIFO_FAST, Link, Qdisc, QdiscState, codel_time_told, leaf_text, tree_from, wanted_of
+from ..model.qdisc import (
+    FQ,
+    FQ_CODEL,
+    KINDS,
+    MQ,
+    PFIFO_FAST,
+    Link,
+    Qdisc,
+    QdiscState,
+    codel_time_told,
+    leaf_text,
+    tree_from,
+    wanted_of,
+)
 from ..model.setting import Setting, SpecError, Unsupported
 from .container import container_kind
 from .links import guard, interface_of, management_interfaces, not_an_interface

@@ -167,7 +167,7 @@ def _networks(element: Any) -> list[Network]:
         return [ipaddress.ip_network(f"{element['prefix']['addr']}/{element['prefix']['len']}")]
     if isinstance(element, dict) and "range" in element:
         first, last = (ipaddress.ip_address(end) for end in element["range"])
-        return list(ipaddress.summarize_address_range(first, last))  # type: ignore[type-var]
+        return list(ipaddress.summarize_address_range(first, last))
     return [ipaddress.ip_network(str(element))]
 
 
@@ -175,8 +175,8 @@ def plan(state: SackState, spec: Mapping[str, Any]) -> Plan:
     """One setting, and its two files; without prefixes, that what is ours goes, or nothing. Raises ``SpecError`` where the program is missing."""
     prefixes = [str(prefix) for prefix in spec.get("prefixes") or []]
     if not prefixes:
-        lasts = "in the files" if state.file is not None or state.unit is not None or state.enabled else None
-        return Plan((Setting(CONTROL, TABLE, None, state.table, lasts),) if state.traces else ())
+        kept = "in the files" if state.file is not None or state.unit is not None or state.enabled else None
+        return Plan((Setting(CONTROL, TABLE, None, state.table, kept),) if state.traces else ())
     desired = filter_text(prefixes)
     if state.impossible:
         return Plan((unsupported(CONTROL, TABLE, desired, state.impossible),))
