@@ -199,6 +199,8 @@ def _setting(state: QdiscState, link: Link, nic: Mapping[str, Any], wanted: Mapp
 
 def _reasons_against(state: QdiscState, link: Link, nic: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
     yield from _mapping_problems(wanted)
+    if [other.interface for other in state.links].count(link.interface) > 1:
+        yield f"{link.interface} is named by several entries; leave one of them"
     if link.guard and not nic.get("management"):
         yield f"{link.guard}; its queueing discipline is not changed unless its entry says management: true"
     others = foreign(link)

@@ -149,6 +149,13 @@ def test_a_kernel_without_the_kind_is_an_error_of_a_machine_and_no_failure_of_a_
     assert planned(single(PFIFO_FAST), WITH_FQ, None).state == DRIFTED, "where nothing tells, the attempt shows it"
 
 
+def test_a_nic_that_is_named_twice_is_an_error_of_both_entries() -> None:
+    spec = {"qdisc": WITH_FQ, "nics": [{"interface": "eth0"}, {"pci": "0000:01:00.0", "qdisc": {"kind": "pfifo_fast"}}]}
+    settings = plan(QdiscState((single(FQ), single(FQ)), ALL), spec).settings
+    assert [(setting.state, setting.name) for setting in settings] == [(ERROR, "eth0"), (ERROR, "0000:01:00.0")]
+    assert all("named by several entries" in setting.reason for setting in settings)
+
+
 def test_nothing_is_said_of_a_nic_of_which_nothing_is_wanted() -> None:
     state = QdiscState((Link("eth0", unreadable="no such interface"),))
     assert plan(state, {"nics": [{"interface": "eth0"}]}).settings == ()
