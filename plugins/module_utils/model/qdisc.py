@@ -180,17 +180,17 @@ def _option_problems(kind: str, name: str, value: Any) -> list[str]:
 
 def plan(state: QdiscState, spec: Mapping[str, Any]) -> Plan:
     """One setting a NIC that something is wanted of, in the order of the specification."""
-    nics = list(spec.get("nics") or [])
-    return Plan(tuple(_setting(state, link, nic, wanted) for link, nic in zip(state.links, nics) for wanted in [wanted_of(spec, nic)] if wanted))
+    wishes = ((link, nic, wanted_of(spec, nic)) for link, nic in zip(state.links, spec.get("nics") or []))
+    return Plan(tuple(_setting(state, link, nic, wanted) for link, nic, wanted in wishes if wanted))
 
 
 def _setting(state: QdiscState, link: Link, nic: Mapping[str, Any], wanted: Mapping[str, Any]) -> Setting:
     reasons = [link.unreadable] if link.unreadable else list(_reasons_against(state, link, nic, wanted))
     if reasons:
         return Setting(CONTROL, identity(nic), None, state=ERROR, reason="; ".join(reasons))
-    kind = str(wanted["kind"])
-    names = [str(name) for name in wanted.get("options") or {}]
-    leaf = leaf_text(kind, {name: OPTIONS[kind][name].number(str(value)) for name, value in (wanted.get("options") or {}).items()}, names)
+    kind, options = str(wanted["kind"]), wanted.get("options") or {}
+    names = [str(name) for name in options]
+    leaf = leaf_text(kind, {name: OPTIONS[kind][name].number(str(value)) for name, value in options.items()}, names)
     desired, current = f"{MQ} + {leaf}" if link.several else leaf, tree_text(link, names)
     if current != desired and state.container and state.kinds is not None and kind not in state.kinds:
         return unsupported(CONTROL, link.interface, desired, f"this kernel has no {kind} (module sch_{kind})", current)
