@@ -34,7 +34,8 @@ AGENT_MODULES = (
     "host.machine", "host.memory", "host.netlink", "host.nic_firmware", "host.nic_queues", "host.programs", "host.qdisc", "host.sack_filter", "host.trial",
     "host.tunables", "host.unconfirmed", "host.units",
     "model.cmdline", "model.competitors", "model.cpuset", "model.grub", "model.hugepages", "model.ini", "model.irq", "model.nic", "model.nic_commands",
-    "model.nic_firmware", "model.nic_parameters", "model.qdisc", "model.sack_filter", "model.setting", "model.steering", "model.tunables", "model.tuned", "model.units",
+    "model.nic_firmware", "model.nic_parameters", "model.qdisc", "model.sack_filter",
+    "model.setting", "model.steering", "model.tunables", "model.tuned", "model.units",
 )
 # The part of tasks outside of a host-role playbook.
 OWN_PART = "site"

@@ -92,7 +92,8 @@ def space() -> Iterator[Namespace]:
 
 
 def kernel_has(space: Namespace, kind: str) -> bool:
-    return subprocess.run(["ip", "netns", "exec", space.name, "tc", "qdisc", "add", "dev", "lo", "root", kind], capture_output=True, check=False).returncode == 0
+    asked = ["ip", "netns", "exec", space.name, "tc", "qdisc", "add", "dev", "lo", "root", kind]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
 
 def states(settings: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
@@ -205,7 +206,8 @@ def pair(space: Namespace) -> Iterator[tuple[Namespace, Namespace]]:
 
 def connections(begins: Namespace, answers: Namespace, peer: Namespace, *addresses: str) -> tuple[dict[tuple[str, str], str], dict[str, bool]]:
     """``{(source, kind): what is in the place of SACK-permitted}`` of both packets of each connection, and ``{address: whether ss shows SACK}``."""
-    done = subprocess.run([sys.executable, "-c", WIRE, begins.name, answers.name, peer.name, *addresses], capture_output=True, text=True, check=False, timeout=60)
+    asked = [sys.executable, "-c", WIRE, begins.name, answers.name, peer.name, *addresses]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     # MSS has the first four bytes

@@ -47,7 +47,8 @@ def rule(chain: str, header: str, field: str, name: str, option: str = "sack-per
 
 
 def told(v4: list[Any], v6: list[Any]) -> dict[str, Any]:
-    sets = [{"set": {"family": "inet", "name": name, "table": TABLE, "type": kind, "handle": 2, "flags": ["interval"], **({"elem": elements} if elements else {})}}
+    sets = [{"set": {"family": "inet", "name": name, "table": TABLE, "type": kind, "handle": 2, "flags": ["interval"],
+                     **({"elem": elements} if elements else {})}}
             for name, kind, elements in (("v4", "ipv4_addr", v4), ("v6", "ipv6_addr", v6))]
     chains = [{"chain": {"family": "inet", "table": TABLE, "name": hook, "handle": 1, "type": "filter", "hook": hook, "prio": -150, "policy": "accept"}}
               for hook in ("output", "input")]
