@@ -5,8 +5,8 @@
 
 Huge pages go first, before anything takes memory; services that move interrupts next, since what they moved is set after;
 driver and firmware of NICs are looked at before what lies on them; channels before features, features before interrupts (a NIC reset
-recreates them), then sysctl. The kernel command line comes last, after the host agent even: a boot is only tried on a host where all
-else went well.
+recreates them), then sysctl, and queueing disciplines after the channels they lie on and the default that sysctl sets. The kernel
+command line comes last, after the host agent even: a boot is only tried on a host where all else went well.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from .host.hugepages import read_hugepages, write_hugepages
 from .host.irq import read_irqs, write_irq
 from .host.machine import Host
 from .host.nic_firmware import read_nic_firmware, write_nothing
+from .host.qdisc import read_qdiscs, write_qdisc
+from .host.sack_filter import read_sack_filter, write_sack_filter
 from .host.tunables import read_tunables, write_tunable
 from .host.units import read_units, write_unit
-from .model import cmdline, hugepages, irq, nic, nic_firmware, tunables, units
+from .model import cmdline, hugepages, irq, nic, nic_firmware, qdisc, sack_filter, tunables, units
 from .model.setting import OwnedFile, Plan, Setting
 
 Spec = Mapping[str, Any]
@@ -123,6 +125,19 @@ TUNABLES = Domain(
     {"values": {"type": "dict", "required": True}},
     tunables.problems, read_tunables, tunables.plan, write_tunable, persistence="file",
 )
+QDISC = Domain(
+    "qdisc",
+    {"qdisc": {"type": "dict", "default": {}},
+     "nics": {"type": "list", "elements": "dict", "required": True,
+              "options": {**_NIC_NAMES, "management": {"type": "bool", "default": False}, "qdisc": {"type": "dict"}},
+              "required_one_of": [["interface", "pci", "mac"]]}},
+    qdisc.problems, read_qdiscs, qdisc.plan, write_qdisc, persistence="agent", each_alone=True, network=True,
+)
+SACK_FILTER = Domain(
+    "sack_filter",
+    {"prefixes": {"type": "list", "elements": "str", "default": []}, "traffic": {"type": "str", "default": ""}},
+    sack_filter.problems, read_sack_filter, sack_filter.plan, write_sack_filter, persistence="write", files_first=True,
+)
 
 KERNEL_CMDLINE = Domain(
     "kernel_cmdline",
@@ -132,4 +147,5 @@ KERNEL_CMDLINE = Domain(
     boot=BootSteps(host_cmdline.arm, host_cmdline.settle, host_cmdline.tidy, host_cmdline.boot_files),
 )
 
-DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, TUNABLES, KERNEL_CMDLINE)}
+DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, TUNABLES, QDISC, SACK_FILTER,
+                                              KERNEL_CMDLINE)}

@@ -13,6 +13,7 @@ import hashlib
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from . import confirmed
@@ -355,16 +356,17 @@ def _surveyed(transaction: Transaction) -> list[Survey]:
     return [*surveys, *([_surveyed_domain(transaction, AGENT, _unserved(surveys))] if transaction.program is not None else [])]
 
 
-def _unserved(surveys: Iterable[Survey]) -> frozenset[str]:
-    """What could not be served at all of domains whose items stand alone, by their names in the documents: a wish that was an error is not
+def _unserved(surveys: Iterable[Survey]) -> dict[str, frozenset[str]]:
+    """What could not be served at all of each domain whose items stand alone, by their names in the documents: a wish that was an error is not
     tried again at every boot."""
-    return frozenset(setting.name for survey in surveys if survey.domain.each_alone for setting in survey.settings if setting.state == ERROR)
+    return {survey.domain.name: frozenset(setting.name for setting in survey.settings if setting.state == ERROR)
+            for survey in surveys if survey.domain.each_alone}
 
 
-def _surveyed_domain(transaction: Transaction, domain: Domain, unserved: frozenset[str] = frozenset()) -> Survey:
+def _surveyed_domain(transaction: Transaction, domain: Domain, unserved: Mapping[str, frozenset[str]] = MappingProxyType({})) -> Survey:
     host, desired = transaction.host, transaction.desired
     if domain is AGENT:
-        lasting = without_items(desired, transaction.kept, unserved)
+        lasting = {name: without_items({name: parts}, transaction.kept, unserved.get(name, frozenset()))[name] for name, parts in desired.items()}
         parts: Mapping[str, Mapping[str, Any]] = {"all": {"program": transaction.program, "desired": lasting}}
     else:
         parts = desired.get(domain.name, {})

@@ -117,6 +117,11 @@ nics:
   returned: success
   type: list
   elements: dict
+qdisc_nics:
+  description: The same NICs with their queueing disciplines, as M(lowlatency.fleet.qdisc) takes them.
+  returned: success
+  type: list
+  elements: dict
 card_nics:
   description: The NICs with the application CPUs that each serves, as M(lowlatency.fleet.nic_firmware) takes them.
   returned: success

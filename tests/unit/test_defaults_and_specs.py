@@ -24,6 +24,8 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
     nic_firmware,
     nic_parameters,
     nic_update,
+    qdisc,
+    sack_filter,
     tunables,
     units,
 )
@@ -212,6 +214,7 @@ def test_what_a_profile_wants_is_right(profile: str) -> None:
     assert switches and all(isinstance(value, str) for value in switches), "quoted, as ethtool says it"
     assert not any(isinstance(value, bool) for values in said["nic_tuning"].values() for value in values.values()), "on and off are quoted"
     assert units.problems(said["noisy_services"]) == []
+    assert qdisc.problems({"qdisc": said["tcp_tuning"].get("qdisc", {}), "nics": []}) == []
     assert cmdline.problems(said.get("kernel_cmdline", {})) == []
     Intent.from_dict({**said["preflight"], "nics": []})
 
@@ -260,7 +263,7 @@ def test_every_wish_of_a_profile_becomes_a_setting_of_each_nic(profile: str) -> 
 def test_it_is_said_why_every_kind_of_setting_of_a_nic_and_of_interrupts_matters() -> None:
     controls = {nic_parameters.control_of(group, name) for group, names in nic_parameters.NAMES.items() for name in names}
     controls |= {nic.RSS_CONTROL, nic.RULE_CONTROL, nic.QUEUE_CONTROL, *nic.NAPI_CONTROLS.values(), *nic_parameters.CONTROLS.values()}
-    controls |= {irq.NIC, irq.OTHER, irq.DEFAULT, irq.QUIET, "nic"}
+    controls |= {irq.NIC, irq.OTHER, irq.DEFAULT, irq.QUIET, "nic", qdisc.CONTROL, sack_filter.CONTROL, sack_filter.FILE_CONTROL, sack_filter.UNIT_CONTROL}
     assert [control for control in sorted(controls) if not why(control)] == []
     assert {"net.channels", "net.coalesce.rx_usecs", "net.coalesce.adaptive", "net.private_flag", "net.eee", "net.pause", "net.ring.rx_tx", "net.rss",
             "net.flow.ntuple", "net.rps_xps", "net.napi.defer", "net.napi.threaded", "irq.none_on_isolated"} <= controls

@@ -94,3 +94,11 @@ def persisted(host):
         pairs = (line.split("=", 1) for line in lines)
         return {key.strip().lstrip("-").replace("/", "."): " ".join(value.split()) for key, value in pairs}
     return read
+
+
+def sack_sets(host):
+    """The prefixes of each set of the SACK filter, as nft shows them; empty where there is no such table."""
+    shown = host.run("nft -j list table inet lowlatency_sack")
+    entries = json.loads(shown.stdout)["nftables"] if shown.rc == 0 else []
+    return {entry["set"]["name"]: {f"{element['prefix']['addr']}/{element['prefix']['len']}" for element in entry["set"]["elem"]}
+            for entry in entries if "set" in entry}

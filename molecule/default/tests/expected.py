@@ -37,6 +37,12 @@ FEATURES = {
     "wan-gateways": {GRO: "on", TSO: "on", LRO: "off"},
 }
 
+# Where connections do without SACK: the hosts, on Debian 12 and 13, and what nft shows of their sets.
+SACK_OFF = ["md-gw-1", "order-gw-1"]
+SACK_OFF_TOWARDS = {"v4": {"198.51.100.0/24"}, "v6": {"2001:db8:1::/48"}}
+# Which hosts want fq below each of their NICs, where the kernel has it.
+FQ = {"replay-1": "bulk0", "wan-gw-1": "wan0"}
+
 
 def cases(table, members):
     """(host, key, value) for every host of every group of a table: one test for each."""

@@ -20,6 +20,9 @@ UDP_HASH = {"enp129s0": {"IP SA", "IP DA", "L4 bytes 0 & 1 [TCP/UDP src port]", 
 LEGACY_RX = {"enp65s0": "off", "enp129s0": "on"}
 RPS_FLOWS = {"enp65s0": "64", "enp129s0": "0"}
 GRO_FLUSH_TIMEOUT = {"enp65s0": "0", "enp129s0": "20000"}
+# Transmit queues: fq with an option on one, the kernel's own choice on the other.
+QDISC = {"enp65s0": {"fq"}, "enp129s0": {"fq_codel"}}
+FLOW_LIMIT = {"enp65s0": {200}}
 COALESCE = {"rx-usecs": "0"}
 RING = {"RX": "4096"}
 PAUSE = {"Autonegotiate": "off", "RX": "off", "TX": "off"}

@@ -34,7 +34,7 @@ NICS = "lowlatency-nics.service"
 NICS_FILE = f"{UNITS}/{NICS}"
 RULES_FILE = "/etc/udev/rules.d/90-lowlatency.rules"
 # What an event of a NIC undoes: names of domains, in their order.
-NIC_DOMAINS = ("ethtool", "irq_affinity")
+NIC_DOMAINS = ("ethtool", "irq_affinity", "qdisc")
 MARKS = "/run/lowlatency/nics"
 UDEV = "/run/udev/control"
 FORMAT = 1

@@ -18,12 +18,13 @@ from .topology import Nic, Topology
 
 MANAGEMENT = "management"
 _TUNING = ("interface", "pci", "mac", "management", *MAPPINGS, RULES, "only_these_rules")
-NIC_KEYS = ("interface", "pci", "mac", "carries", "application_cores", "numa_node", "queues", *_TUNING[3:])
+QDISC = "qdisc"
+NIC_KEYS = ("interface", "pci", "mac", "carries", "application_cores", "numa_node", "queues", *_TUNING[3:], QDISC)
 
 
 def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, Any], *, kernel: str = "") -> dict[str, Any]:
-    """``partition`` (plain values), ``nics``, ``card_nics``, ``irq_nics``, ``hugepages`` and ``cmdline`` as the ethtool, nic_firmware,
-    irq_affinity, hugepages and kernel_cmdline domains take them, ``summary`` and ``explanation`` (sentences).
+    """``partition`` (plain values), ``nics``, ``qdisc_nics``, ``card_nics``, ``irq_nics``, ``hugepages`` and ``cmdline`` as the ethtool, qdisc,
+    nic_firmware, irq_affinity, hugepages and kernel_cmdline domains take them, ``summary`` and ``explanation`` (sentences).
 
     ``site`` has the keys of ``Intent`` with ``nics`` as the inventory has them, and ``hugepages``; ``kernel`` is the release that
     runs. Raises ``SpecError``.
@@ -43,6 +44,7 @@ def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, 
     return {
         "partition": cores.to_dict(),
         "nics": [_tuned(entry, _irq_cpulist(cores, nic) if nic is not None else "") for entry, nic in found],
+        "qdisc_nics": [{key: entry[key] for key in (*_TUNING[:4], QDISC) if entry.get(key) is not None} for entry, _nic in found],
         "card_nics": [_placed(entry, nic, cores) for entry, nic in found],
         "irq_nics": [{"pci": nic.pci, "cpus": _irq_cpulist(cores, nic)} for _entry, nic in found if nic is not None and cores.irq_cpus[nic.pci]],
         "hugepages": pages,

@@ -6,8 +6,8 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from conftest import container_name
-from expected import FEATURES, SYSCTLS, cases
+from conftest import container, container_name, sack_sets
+from expected import FEATURES, SACK_OFF_TOWARDS, SYSCTLS, cases
 from snapshot import machine_state
 
 RESTARTED = {"md-gateways": {"hosts": ["md-gw-1"]}, "replay-servers": {"hosts": ["replay-1"]}}
@@ -32,6 +32,14 @@ def test_sysctl_is_there_again(node, key, value, sysctl):
 @pytest.mark.parametrize(("node", "name", "value"), cases(OFFLOADS, RESTARTED))
 def test_nic_features_are_there_again(node, name, value, nics, feature):
     assert {nic: feature(nic, name) for nic in nics} == dict.fromkeys(nics, value)
+
+
+def test_sack_filter_is_there_again_before_any_agent():
+    host = container("md-gw-1")
+    assert sack_sets(host) == SACK_OFF_TOWARDS
+    moments = "systemctl show --property=ActiveEnterTimestampMonotonic --value lowlatency-sack.service network-pre.target lowlatency.service"
+    sack, network, agent = (int(word) for word in host.check_output(moments).split())
+    assert 0 < sack <= network < agent
 
 
 @pytest.mark.parametrize("node", ["md-gw-1", "replay-1"])

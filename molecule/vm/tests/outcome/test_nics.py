@@ -11,10 +11,12 @@ from conftest import cpulist
 from expected import (
     CHANNELS,
     COALESCE,
+    FLOW_LIMIT,
     GRO_FLUSH_TIMEOUT,
     LEGACY_RX,
     NICS,
     PAUSE,
+    QDISC,
     RING,
     RPS_FLOWS,
     TABLE_QUEUES,
@@ -92,6 +94,17 @@ def test_udp_is_hashed_by_address_and_port(name, nic):
 @pytest.mark.parametrize(("name", "nic"), NODE_AND_NIC)
 def test_private_flag(name, nic):
     assert shown(name, "--show-priv-flags", nic)["legacy-rx"] == LEGACY_RX[nic]
+
+
+@pytest.mark.parametrize(("name", "nic"), NODE_AND_NIC)
+def test_every_transmit_queue_has_its_queueing_discipline(name, nic):
+    tree = json.loads(lab.run(name, f"tc -j qdisc show dev {nic}"))
+    assert [entry["kind"] for entry in tree if entry.get("root")] == ["mq"]
+    leaves = {int(entry["parent"].partition(":")[2], 16): entry for entry in tree if not entry.get("root")}
+    assert sorted(leaves) == list(range(1, CHANNELS[nic] + 1))
+    assert {leaf["kind"] for leaf in leaves.values()} == QDISC[nic]
+    if nic in FLOW_LIMIT:
+        assert {leaf["options"]["flow_limit"] for leaf in leaves.values()} == FLOW_LIMIT[nic]
 
 
 @pytest.mark.parametrize("name", lab.NAMES)

@@ -29,6 +29,7 @@ for nic in enp65s0 enp129s0; do
     echo "$nic udp4 $(ethtool -n $nic rx-flow-hash udp4 | tail -n +2 | tr '\n' ' ')"
     ethtool --show-priv-flags $nic | grep legacy-rx | sed "s/^/$nic /"
     echo "$nic flows $(cat /sys/class/net/$nic/queues/rx-*/rps_flow_cnt | sort -u | tr '\n' ' ') timer $(cat /sys/class/net/$nic/gro_flush_timeout)"
+    tc qdisc show dev $nic | awk -v nic=$nic '{ print nic, "qdisc", $2, /parent/ ? "below" : "root", /flow_limit 200p/ ? "200" : "" }' | sort | uniq -c
     for queue in /sys/class/net/$nic/queues/tx-*; do echo "$nic $(basename $queue) $(cat $queue/xps_cpus 2>/dev/null)"; done
 done
 """
@@ -158,6 +159,7 @@ def test_channels_that_come_and_go_have_their_interrupts_again():
         once = starts(name)
         undone = undone_by(name, FEWER_AND_MORE.format(count=count))
         assert len({line for line in undone - before if line.startswith("enp65s0-TxRx-")}) == count, "these vectors are new"
+        assert [line.split()[0] for line in undone if "qdisc pfifo_fast below" in line] == ["4"], "queues that come have no fq"
         wait_until(name, lambda: settings(name) == before, "interrupts are back")
         wait_until(name, lambda: idle(name), "the agent is idle again")
         assert starts(name) >= once + 2, "one run for what came before it, one for what came while it ran"

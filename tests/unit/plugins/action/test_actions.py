@@ -20,6 +20,8 @@ from ansible_collections.lowlatency.fleet.plugins.action import (
     kernel_cmdline,
     nic_firmware,
     preflight,
+    qdisc,
+    sack_filter,
     tunables,
     units,
 )
@@ -30,7 +32,7 @@ from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transactio
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import two_sockets
 
 JOINING = {"ethtool": ethtool, "hugepages": hugepages, "irq_affinity": irq_affinity, "kernel_cmdline": kernel_cmdline,
-           "nic_firmware": nic_firmware, "tunables": tunables, "units": units}
+           "nic_firmware": nic_firmware, "qdisc": qdisc, "sack_filter": sack_filter, "tunables": tunables, "units": units}
 RIGHT: dict[str, dict[str, Any]] = {
     "ethtool": {"nics": [{"interface": "eth0"}], "features": {"gro": "off"}, "channels": {"queues": "irq-cpus"}, "rings": {"rx": "max"},
                 "coalesce": {"rx-usecs": 0, "rx-frames": 1}, "pause": {"rx": "off"}, "rps": {"rps_cpus": ""}, "required": ["coalesce.rx-usecs"]},
@@ -38,6 +40,8 @@ RIGHT: dict[str, dict[str, Any]] = {
     "irq_affinity": {"isolated": "4-7", "housekeeping": "0-3"},
     "kernel_cmdline": {"arguments": {"isolcpus": "managed_irq,domain,2-3", "nosoftlockup": True}},
     "nic_firmware": {"nics": [{"interface": "eth0"}], "policy": {"ice": {"firmware": {"exact": "4.20"}}}},
+    "qdisc": {"nics": [{"interface": "eth0"}], "qdisc": {"kind": "fq", "options": {"maxrate": "5gbit"}}},
+    "sack_filter": {"prefixes": ["10.20.0.0/16", "fd20::/16"], "traffic": "orders"},
     "tunables": {"values": {"vm.swappiness": 10}},
     "units": {"removed": ["irqbalance"]},
 }
@@ -47,6 +51,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "kernel_cmdline": ({"arguments": {"root": "/dev/sdb"}}, "R9"),
     "irq_affinity": ({"isolated": "4-7", "housekeeping": "0-4"}, "R7"),
     "nic_firmware": ({"nics": [{"interface": "eth0"}], "policy": {"ice": {"firmware": {"minimum": 4.2}}}}, "put the version between quotes"),
+    "qdisc": ({"nics": [{"interface": "eth0"}], "qdisc": {"kind": "cake"}}, "there are: fq"),
+    "sack_filter": ({"prefixes": ["10.20.0.0/16"], "traffic": "wan"}, "R14"),
     "tunables": ({"values": {"vm.swappiness": True}}, "YAML boolean"),
     "units": ({"removed": ["sshd"]}, "never removed"),
 }

@@ -894,6 +894,20 @@ def test_an_error_of_one_nic_stops_no_other(root: Path, monkeypatch: pytest.Monk
     assert [setting.name for setting in outcome.errors] == ["eth9"] and keys(outcome, CHANGED) >= {("net.channels", "eth0")}
 
 
+def test_what_one_domain_cannot_serve_of_a_nic_is_no_matter_of_another(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def domain(name: str, setting: Setting) -> Domain:
+        return Domain(name, {}, lambda spec: [], lambda host, spec: None, lambda state, spec: Plan((setting,)), lambda host, state, setting: None, "agent",
+                      each_alone=True)
+
+    monkeypatch.setitem(runner.DOMAINS, "ethtool", domain("ethtool", Setting("net.ring", "eth0", "512", "512")))
+    monkeypatch.setitem(runner.DOMAINS, "qdisc", domain("qdisc", Setting("net.qdisc", "eth0", None, state=ERROR, reason="has htb")))
+    nics = {"nics": [{"interface": "eth0"}, {"interface": "eth1"}]}
+    outcome = runner.apply(runner.begin(Host(str(root)), {"ethtool": {"site": nics}, "qdisc": {"site": nics}}, b"#!program"))
+    assert [setting.name for setting in outcome.errors] == ["eth0"]
+    kept = deployment.kept(Host(str(root)))
+    assert kept["ethtool"]["site"] == nics and kept["qdisc"]["site"] == {"nics": [{"interface": "eth1"}]}
+
+
 # --- settings that are written at once --------------------------------------------------------------------------------
 
 

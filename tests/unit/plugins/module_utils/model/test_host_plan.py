@@ -86,6 +86,13 @@ def test_every_option_of_the_module_can_be_said_in_the_inventory() -> None:
     assert options - {"irq_cpus"} <= set(NIC_KEYS) and len(NIC_KEYS) == len(set(NIC_KEYS))
 
 
+def test_a_nic_s_queueing_discipline_goes_to_its_domain_and_to_no_other(topology: Topology) -> None:
+    wish = {"kind": "fq", "options": {"limit": 20000}}
+    result = planned(topology, {"interface": "eth0", "queues": 3, "qdisc": wish}, {"pci": "0000:02:00.0", "management": True})
+    assert result["qdisc_nics"] == [{"interface": "eth0", "qdisc": wish}, {"pci": "0000:02:00.0", "management": True}]
+    assert not any("qdisc" in nic for name in ("nics", "card_nics", "irq_nics") for nic in result[name])
+
+
 def test_a_key_that_nobody_knows_is_refused_with_those_there_are(topology: Topology) -> None:
     with pytest.raises(SpecError, match=r"NIC eth0: no such key coalesc; there are: .*coalesce"):
         planned(topology, {"interface": "eth0", "coalesc": {"rx-usecs": 0}})
