@@ -5,7 +5,7 @@
 
 Huge pages go first, before anything takes memory; services that move interrupts next, since what they moved is set after;
 driver and firmware of NICs are looked at before what lies on them; channels before features, features before interrupts (a NIC reset
-recreates them), then sysctl. The kernel command line comes last, after the host agent even: a boot is only tried on a host where all
+recreates them), then sysctl. Live sockets are looked at when all of it is set. The kernel command line comes last, after the host agent even: a boot is only tried on a host where all
 else went well.
 """
 
@@ -21,9 +21,10 @@ from .host.hugepages import read_hugepages, write_hugepages
 from .host.irq import read_irqs, write_irq
 from .host.machine import Host
 from .host.nic_firmware import read_nic_firmware, write_nothing
+from .host.sockets import read_sockets
 from .host.tunables import read_tunables, write_tunable
 from .host.units import read_units, write_unit
-from .model import cmdline, hugepages, irq, nic, nic_firmware, tunables, units
+from .model import cmdline, hugepages, irq, nic, nic_firmware, sockets, tunables, units
 from .model.setting import OwnedFile, Plan, Setting
 
 Spec = Mapping[str, Any]
@@ -123,6 +124,14 @@ TUNABLES = Domain(
     {"values": {"type": "dict", "required": True}},
     tunables.problems, read_tunables, tunables.plan, write_tunable, persistence="file",
 )
+SOCKETS = Domain(
+    "sockets",
+    {"services": {"type": "list", "elements": "dict", "default": [],
+                  "options": {"unit": {"type": "str", "required": True}, "peers": {"type": "list", "elements": "str"},
+                              "look_inside": {"type": "bool", "default": False},
+                              "expects": {"type": "dict", "required": True}}}},
+    sockets.problems, read_sockets, sockets.plan, write_nothing, persistence="none", each_alone=True,
+)
 
 KERNEL_CMDLINE = Domain(
     "kernel_cmdline",
@@ -132,4 +141,4 @@ KERNEL_CMDLINE = Domain(
     boot=BootSteps(host_cmdline.arm, host_cmdline.settle, host_cmdline.tidy, host_cmdline.boot_files),
 )
 
-DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, TUNABLES, KERNEL_CMDLINE)}
+DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, TUNABLES, SOCKETS, KERNEL_CMDLINE)}

@@ -24,6 +24,7 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
     nic_firmware,
     nic_parameters,
     nic_update,
+    sockets,
     tunables,
     units,
 )
@@ -212,6 +213,7 @@ def test_what_a_profile_wants_is_right(profile: str) -> None:
     assert switches and all(isinstance(value, str) for value in switches), "quoted, as ethtool says it"
     assert not any(isinstance(value, bool) for values in said["nic_tuning"].values() for value in values.values()), "on and off are quoted"
     assert units.problems(said["noisy_services"]) == []
+    assert sockets.problems(said["tcp_tuning"]) == []
     assert cmdline.problems(said.get("kernel_cmdline", {})) == []
     Intent.from_dict({**said["preflight"], "nics": []})
 
@@ -255,6 +257,22 @@ def test_every_wish_of_a_profile_becomes_a_setting_of_each_nic(profile: str) -> 
     wanted = [nic_parameters.LABELS.get(group, "") + {"queues": "combined"}.get(name, name)
               for group, values in said.items() if group != "required" for name in values]
     assert sorted(names) == sorted(wanted)
+
+
+def test_it_is_said_why_every_expectation_of_a_connection_matters() -> None:
+    assert [control for control in map(sockets.control_of, sockets.EXPECTATIONS) if not why(control)] == []
+
+
+def test_a_role_takes_the_services_that_its_module_takes() -> None:
+    role = described("tcp_tuning")["tcp_tuning_services"]["options"]
+    module = DOMAINS["sockets"].options["services"]["options"]
+    assert {name: option["type"] for name, option in role.items()} == {name: option["type"] for name, option in module.items()}
+    types = {sockets.YES_OR_NO: "bool", sockets.WORD: "str"}
+    expects = {name: option["type"] for name, option in role["expects"]["options"].items()}
+    assert expects == {name: types.get(expectation.kind, "int") for name, expectation in sockets.EXPECTATIONS.items()}
+    documentation = yaml.safe_load(importlib.import_module("ansible_collections.lowlatency.fleet.plugins.modules.sockets").DOCUMENTATION)
+    text = " ".join(documentation["options"]["services"]["suboptions"]["expects"]["description"])
+    assert [name for name in sockets.EXPECTATIONS if f"C({name})" not in text] == []
 
 
 def test_it_is_said_why_every_kind_of_setting_of_a_nic_and_of_interrupts_matters() -> None:

@@ -1,7 +1,7 @@
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generic netlink: typed questions to the kernel and its answers, with the errno and the words of a refusal. No library, no fork.
+"""Netlink: typed questions to the kernel and its answers, with the errno and the words of a refusal. No library, no fork.
 
 Source: Documentation/userspace-api/netlink/intro.rst, include/uapi/linux/netlink.h, include/uapi/linux/genetlink.h.
 """
@@ -15,7 +15,7 @@ import struct
 import sys
 from types import TracebackType
 
-GENERIC = 16
+GENERIC, SOCK_DIAG = 16, 4
 CONTROL_FAMILY, GET_FAMILY = 0x10, 3
 FAMILY_ID, FAMILY_NAME = 1, 2
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
@@ -67,14 +67,15 @@ def number(payload: bytes) -> int:
 
 
 class Netlink:
-    """A generic netlink socket, for use in a ``with`` statement; every method raises ``OSError``."""
+    """A netlink socket, of generic netlink by default, for use in a ``with`` statement; every method raises ``OSError``."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int = GENERIC) -> None:
+        self._protocol = protocol
         self._families: dict[str, int] = {}
         self._sequence = 0
 
     def __enter__(self) -> Netlink:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, GENERIC)
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, self._protocol)
         self._socket.settimeout(_TIME_LIMIT)
         for option in (CAP_ACK, EXT_ACK):
             self._socket.setsockopt(SOL_NETLINK, option, 1)
@@ -92,11 +93,15 @@ class Netlink:
         return self._families[name]
 
     def request(self, family: int, command: int, version: int, asked: bytes, *, dump: bool = False) -> list[bytes]:
-        """The attributes of every message the kernel answers with; raises ``NetlinkRefusal``."""
+        """Of generic netlink: the attributes of every message the kernel answers with; raises ``NetlinkRefusal``."""
+        answers = self.exchange(family, _GENERIC_HEADER.pack(command, version) + asked, dump=dump)
+        return [message[_GENERIC_HEADER.size:] for message in answers]
+
+    def exchange(self, kind: int, body: bytes, *, dump: bool = False) -> list[bytes]:
+        """Every message the kernel answers with, without its netlink header; raises ``NetlinkRefusal``."""
         self._sequence += 1
         flags = REQUEST | (DUMP if dump else ACK)
-        body = _GENERIC_HEADER.pack(command, version) + asked
-        self._socket.send(_HEADER.pack(_HEADER.size + len(body), family, flags, self._sequence, 0) + body)
+        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
         answers: list[bytes] = []
         while not self._received(answers):
             pass
@@ -115,7 +120,7 @@ class Netlink:
             if kind in (ERROR, DONE):
                 _raise_refusal(kind, message, flags)
                 return True
-            answers.append(message[_GENERIC_HEADER.size:])
+            answers.append(message)
         return False
 
 
