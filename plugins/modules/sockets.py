@@ -17,7 +17,7 @@ description:
     them, and the remedy.
   - A service that does not run, has no such connection, lives in another network namespace or uses a TCP stack in user space is
     V(unsupported) with that reason, never V(ok).
-  - Needs root, in check mode too, to see which sockets are a service's; without it each expectation is an error of its own.
+  - Needs root, in check mode too, to see which sockets are a service's; without it each service is one error.
   - Linux shows TCP_NODELAY, TCP_CORK, SO_BUSY_POLL and TCP_USER_TIMEOUT to the process alone. With O(services[].look_inside) they are asked
     through C(pidfd_getfd).
   - In a host-role playbook (where C(lowlatency_transaction) is true) the task only joins the transaction that the apply role runs.

@@ -67,6 +67,7 @@ WHY = {
     "nic.numa_node": "a packet that crosses to another node costs its latency twice",
     "nic.pcie_speed": "a slow link holds every packet up and drops them in a burst",
     "nic.pcie_width": "a link with too few lanes drops packets in a burst",
+    "socket": "what an application does with its sockets is part of the latency of a host",
     "socket.busy_poll": "without it a read waits for an interrupt and a wake-up",
     "socket.congestion_control": "the algorithm decides how fast a connection sends, and how it answers to loss",
     "socket.cork": "a corked socket holds what is written back, for up to 200 ms",

@@ -30,7 +30,8 @@ NO_TIMER, KEEPALIVE_TIMER = 0, 2
 KEEPALIVE, NODELAY, CORK, BUSY_POLL, USER_TIMEOUT = "keepalive", "nodelay", "cork", "busy_poll", "user_timeout_ms"
 GROWS, EDGE = "send_queue_grows", "edge_triggered"
 
-_SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:\\-]*\.service")
+# systemd.unit(5): up to 255 characters; a template (name@.service) is no service that could run.
+_SERVICE = re.compile(r"(?!.*@\.service)(?=.{1,255}$)[A-Za-z0-9_][A-Za-z0-9_.@:\\-]*\.service")
 _ALGORITHM = re.compile(r"[a-z0-9_-]{1,15}")
 _SHOWN = 4  # distinct values that are told one by one
 
@@ -153,9 +154,12 @@ NOT_TOLD = {
 }
 
 
+CONTROL = "socket"  # of an entry as a whole; its expectations have theirs below it
+
+
 def control_of(name: str) -> str:
     """The stable id of an expectation: ``socket.keepalive``."""
-    return f"socket.{name}"
+    return f"{CONTROL}.{name}"
 
 
 def wanted_of(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,17 +249,21 @@ def counted_peers(entry: Mapping[str, Any]) -> Callable[[str], bool]:
 
 
 def plan(state: SocketsState, spec: Mapping[str, Any]) -> Plan:
-    """A finding for each expectation of each entry, in the order of ``EXPECTATIONS``."""
-    return Plan(tuple(_finding(entry, service, name, wanted_of(entry)[name])
-                      for entry, service in zip(spec.get("services") or [], state.services)
-                      for name in EXPECTATIONS if name in wanted_of(entry)))
+    """A finding for each expectation of each entry, in the order of ``EXPECTATIONS``; one error for an entry that could not be read."""
+    return Plan(tuple(setting for entry, service in zip(spec.get("services") or [], state.services) for setting in _findings(entry, service)))
+
+
+def _findings(entry: Mapping[str, Any], service: Service) -> Iterator[Setting]:
+    if service.unreadable:
+        yield Setting(CONTROL, subject(entry), None, state=ERROR, reason=service.unreadable, finding=True)
+        return
+    wanted = wanted_of(entry)
+    yield from (_finding(entry, service, name, wanted[name]) for name in EXPECTATIONS if name in wanted)
 
 
 def _finding(entry: Mapping[str, Any], service: Service, name: str, wish: Any) -> Setting:
     expectation, control = EXPECTATIONS[name], control_of(name)
     who, desired = f"{subject(entry)} {name}", _wish(expectation, wish)
-    if service.unreadable:
-        return Setting(control, who, desired, state=ERROR, reason=service.unreadable, finding=True)
     if not service.connections:
         return unsupported(control, who, desired, service.silent or "could not tell: the service has no such connection")
     told = [(value, connection) for connection in service.connections for value in [expectation.value(connection)] if value is not None]

@@ -56,6 +56,8 @@ def finding(expects: dict[str, Any], *connections: Connection, **service: Any) -
 @pytest.mark.parametrize(("services", "words"), [
     ([{"unit": "order entry", "expects": {"keepalive": True}}], "not the name of a systemd service"),
     ([{"unit": "order*.service", "expects": {"keepalive": True}}], "not the name of a systemd service"),
+    ([{"unit": "order@.service", "expects": {"keepalive": True}}], "not the name of a systemd service"),
+    ([{"unit": "a" * 248 + ".service", "expects": {"keepalive": True}}], "not the name of a systemd service"),
     ([{"unit": "--all.service", "expects": {"keepalive": True}}], "not the name of a systemd service"),
     ([{"unit": UNIT, "expects": {}}], "expects nothing; there are: keepalive"),
     ([{"unit": UNIT, "expects": {"keepalive": None}}], "expects nothing"),
@@ -84,6 +86,8 @@ def test_right_wishes_are_not_refused() -> None:
     everything = {name: wishes[expectation.kind] for name, expectation in EXPECTATIONS.items()}
     wanted = entry({**everything, "send_queue_grows": False})
     assert problems({"services": [wanted, {**wanted, "peers": ["192.0.2.0/24", "2001:db8::/32"]}]}) == []
+    names = ("a@b.service", "a-b_c.d:e.service", "x\\x2dy.service", "a" * 247 + ".service")
+    assert problems({"services": [{"unit": name, "expects": {"sack": True}} for name in names]}) == []
     assert problems({"services": []}) == [] == problems({})
 
 
@@ -221,9 +225,9 @@ def test_a_service_without_connections_is_never_right() -> None:
     assert finding({"sack": True}, silent="why").reason == "why"
 
 
-def test_a_service_that_could_not_be_read_is_an_error() -> None:
-    setting = finding({"sack": True}, unreadable="needs root")
-    assert (setting.state, setting.reason) == (ERROR, "needs root")
+def test_a_service_that_could_not_be_read_is_one_error() -> None:
+    setting = finding({"sack": True, "nodelay": True, "keepalive": True}, unreadable="needs root")
+    assert (setting.control, setting.name, setting.state, setting.reason) == ("socket", UNIT, ERROR, "needs root")
 
 
 def test_what_was_left_out_of_a_service_is_said() -> None:
