@@ -180,6 +180,12 @@ def test_what_preflight_takes_is_what_the_partition_knows() -> None:
             assert option["default"] == Intent.__dataclass_fields__[name].default, name
 
 
+def test_the_page_on_tcp_names_only_expectations_that_there_are() -> None:
+    named = set(re.findall(r"`(socket\.\w+)\*?`", (REPOSITORY / "docs/tcp.md").read_text(encoding="utf-8")))
+    controls = [sockets.control_of(name) for name in sockets.EXPECTATIONS]
+    assert named and [name for name in named if not any(control.startswith(name) for control in controls)] == []
+
+
 # --- profiles ---------------------------------------------------------------------------------------------------------
 
 

@@ -12,11 +12,12 @@ may change the blocking mode, which the copy shares with the process.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ..model.sockets import BUSY_POLL, CORK, KEEPALIVE, NODELAY, USER_TIMEOUT
 
@@ -42,35 +43,28 @@ def ask_sockets(holders: Mapping[int, tuple[int, int]]) -> tuple[dict[int, dict[
     """
     found: dict[int, dict[str, int]] = {}
     refused = ""
-    by_process: dict[int, list[tuple[int, int]]] = {}
+    by_process: dict[int, dict[int, int]] = {}
     for inode, (process, descriptor) in holders.items():
-        by_process.setdefault(process, []).append((descriptor, inode))
-    for process, sockets in by_process.items():
+        by_process.setdefault(process, {})[inode] = descriptor
+    for process, descriptors in by_process.items():
         try:
-            handle = _system_call(PIDFD_OPEN, process, 0)
+            with _descriptor_of(PIDFD_OPEN, process, 0) as handle:
+                for inode, descriptor in descriptors.items():
+                    try:
+                        found[inode] = _answers(handle, descriptor, inode)
+                    except OSError as error:
+                        refused = _why(error) or refused
         except OSError as error:
-            refused = _why(error, refused)
-            continue
-        try:
-            for descriptor, inode in sockets:
-                try:
-                    found[inode] = _answers(handle, descriptor, inode)
-                except OSError as error:
-                    refused = _why(error, refused)
-        finally:
-            os.close(handle)
+            refused = _why(error) or refused
     return {inode: answers for inode, answers in found.items() if answers}, refused
 
 
 def _answers(handle: int, descriptor: int, inode: int) -> dict[str, int]:
     """The options of one socket; none where the descriptor is another file's by now."""
-    copy = _system_call(PIDFD_GETFD, handle, descriptor, 0)
-    try:
+    with _descriptor_of(PIDFD_GETFD, handle, descriptor, 0) as copy:
         if os.fstat(copy).st_ino != inode:
             return {}
         told = {name: _option(copy, *option) for name, option in OPTIONS.items()}
-    finally:
-        os.close(copy)
     return {name: value for name, value in told.items() if value is not None}
 
 
@@ -78,6 +72,16 @@ def _option(descriptor: int, level: int, name: int) -> int | None:
     value, size = ctypes.c_int(), ctypes.c_uint(ctypes.sizeof(ctypes.c_int))
     failed = _LIBRARY.getsockopt(descriptor, level, name, ctypes.byref(value), ctypes.byref(size))
     return None if failed else value.value
+
+
+@contextlib.contextmanager
+def _descriptor_of(number: int, *arguments: int) -> Iterator[int]:
+    """The descriptor that a system call returns, closed at the end."""
+    descriptor = _system_call(number, *arguments)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _system_call(number: int, *arguments: int) -> int:
@@ -88,10 +92,10 @@ def _system_call(number: int, *arguments: int) -> int:
     return result
 
 
-def _why(error: OSError, before: str) -> str:
+def _why(error: OSError) -> str:
     """Why a socket could not be asked; nothing for one that is gone."""
     if error.errno in (errno.ESRCH, errno.EBADF):
-        return before
+        return ""
     if error.errno == errno.ENOSYS:
         return "this kernel has no pidfd_getfd (Linux 5.6 has)"
     return f"pidfd_getfd: {error.strerror} (it needs root, and Yama or another security module may forbid it)"

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host import held_sockets
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host import sockets as reading
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.sockets import (
@@ -28,21 +30,28 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model.sockets imp
 DATA = Path(__file__).resolve().parents[3] / "data" / "sock_diag"
 LITTLE = pytest.mark.skipif(sys.byteorder != "little", reason="the bytes are those of a little-endian machine")
 
-# By the sockets' inodes: what "ss -tinmoeHO" printed of them at that moment (Linux 6.18).
+# By kernel and inode of the socket: what "ss -tinmoeHO" printed of it at that moment.
 SAID_BY_SS = {
     # 127.0.0.1:49426 127.0.0.2:47001 timer:(keepalive,119min,0) skmem:(r0,rb131072,t0,tb3939840,...) ts sack bbr cwnd:10
-    2525948: ("127.0.0.2", Connection("127.0.0.1:49426", "127.0.0.2:47001", 2, "bbr", 10, 7, 0, 0, 131072, 3939840)),
-    # [::1]:35306 [::1]:47001 ts sack cubic cwnd:10
-    2525950: ("::1", Connection("[::1]:35306", "[::1]:47001", 0, "cubic", 10, 7, 0, 0, 131072, 3939840)),
+    ("6.18", 2525948): ("127.0.0.2", Connection("127.0.0.1:49426", "127.0.0.2:47001", 2, "bbr", 10, 7, 0, 0, 131072, 3939840)),
     # [::ffff:127.0.0.2]:47001 [::ffff:127.0.0.1]:49426 ts sack bbr cwnd:10
-    2525949: ("127.0.0.1", Connection("127.0.0.2:47001", "127.0.0.1:49426", 0, "bbr", 10, 7, 0, 0, 131072, 3939840)),
+    ("6.18", 2525949): ("127.0.0.1", Connection("127.0.0.2:47001", "127.0.0.1:49426", 0, "bbr", 10, 7, 0, 0, 131072, 3939840)),
+    # [::1]:35306 [::1]:47001 ts sack cubic cwnd:10
+    ("6.18", 2525950): ("::1", Connection("[::1]:35306", "[::1]:47001", 0, "cubic", 10, 7, 0, 0, 131072, 3939840)),
     # 3000 0 [::1]:47001 [::1]:35306 ts sack bbr cwnd:10
-    2525951: ("::1", Connection("[::1]:47001", "[::1]:35306", 0, "bbr", 10, 7, 3000, 0, 131072, 3939840)),
+    ("6.18", 2525951): ("::1", Connection("[::1]:47001", "[::1]:35306", 0, "bbr", 10, 7, 3000, 0, 131072, 3939840)),
+    # 127.0.0.1:35088 127.0.0.2:47001 timer:(keepalive,119min,0) skmem:(r0,rb131072,t0,tb2626560,...) ts sack cubic cwnd:10
+    ("6.1", 1543): ("127.0.0.2", Connection("127.0.0.1:35088", "127.0.0.2:47001", 2, "cubic", 10, 7, 0, 0, 131072, 2626560)),
+    # [::ffff:127.0.0.2]:47001 [::ffff:127.0.0.1]:35088 ts sack cubic cwnd:10
+    ("6.1", 1544): ("127.0.0.1", Connection("127.0.0.2:47001", "127.0.0.1:35088", 0, "cubic", 10, 7, 0, 0, 131072, 2626560)),
+    # 3000 0 [::1]:47001 [::1]:47268 ts sack cubic cwnd:10
+    ("6.1", 251): ("::1", Connection("[::1]:47001", "[::1]:47268", 0, "cubic", 10, 7, 3000, 0, 131072, 2626560)),
 }
+KEPT = 2525948
 
 
-def messages() -> dict[int, bytes]:
-    lines = (line.split() for line in (DATA / "linux-6.18.hex").read_text().splitlines() if not line.startswith("#"))
+def messages(kernel: str = "6.18") -> dict[int, bytes]:
+    lines = (line.split() for line in (DATA / f"linux-{kernel}.hex").read_text().splitlines() if not line.startswith("#"))
     return {int(inode): bytes.fromhex(message) for inode, message in lines}
 
 
@@ -50,10 +59,10 @@ def messages() -> dict[int, bytes]:
 
 
 @LITTLE
-@pytest.mark.parametrize("inode", sorted(SAID_BY_SS))
-def test_a_message_of_the_kernel_is_what_ss_said(inode: int) -> None:
-    found = found_in(messages()[inode], frozenset({inode}))
-    assert found and (found.inode, found.address, found.connection) == (inode, *SAID_BY_SS[inode])
+@pytest.mark.parametrize(("kernel", "inode"), sorted(SAID_BY_SS))
+def test_a_message_of_the_kernel_is_what_ss_said(kernel: str, inode: int) -> None:
+    found = found_in(messages(kernel)[inode], frozenset({inode}))
+    assert found and (found.inode, found.address, found.connection) == (inode, *SAID_BY_SS[kernel, inode])
 
 
 @LITTLE
@@ -63,13 +72,13 @@ def test_sockets_of_others_are_passed_over() -> None:
 
 @LITTLE
 def test_a_kernel_that_tells_less_is_believed_less() -> None:
-    message = messages()[2525948]
+    message = messages()[KEPT]
     for length in range(72):
-        assert found_in(message[:length], frozenset({2525948})) is None
-    bare = found_in(message[:72], frozenset({2525948}))
+        assert found_in(message[:length], frozenset({KEPT})) is None
+    bare = found_in(message[:72], frozenset({KEPT}))
     assert bare and bare.connection == Connection("127.0.0.1:49426", "127.0.0.2:47001", 2)
     for length in range(72, len(message)):
-        found = found_in(message[:length], frozenset({2525948}))
+        found = found_in(message[:length], frozenset({KEPT}))
         assert found and found.connection.cwnd in (None, 10) and found.connection.receive_buffer in (None, 131072)
 
 
@@ -153,6 +162,26 @@ def test_a_stack_in_user_space_is_seen(tree: Tree, library: str, name: str) -> N
 def test_without_root_a_foreign_process_is_not_taken_for_one_without_sockets() -> None:
     with pytest.raises(PermissionError):
         held_by(Host(), [1], epoll=False)
+
+
+# --- asking sockets ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("code", "words"), [
+    (errno.ENOSYS, "this kernel has no pidfd_getfd"), (errno.EPERM, "pidfd_getfd: Operation not permitted"), (errno.ESRCH, ""), (errno.EBADF, ""),
+])
+@pytest.mark.parametrize("call", [held_sockets.PIDFD_OPEN, held_sockets.PIDFD_GETFD])
+def test_why_a_socket_could_not_be_asked(monkeypatch: pytest.MonkeyPatch, code: int, words: str, call: int) -> None:
+    def system_call(number: int, *_arguments: int) -> int:
+        if number == call:
+            raise OSError(code, os.strerror(code))
+        return os.open("/dev/null", os.O_RDONLY)
+
+    monkeypatch.setattr(held_sockets, "_system_call", system_call)
+    before = len(os.listdir("/proc/self/fd"))
+    answers, refused = held_sockets.ask_sockets({70: (7, 1), 71: (7, 2), 80: (8, 1)})
+    assert answers == {} and refused.startswith(words) and bool(refused) == bool(words)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 # --- services ---------------------------------------------------------------------------------------------------------
