@@ -11,6 +11,7 @@ Source: include/uapi/linux/inet_diag.h, sock_diag.h, tcp.h; Documentation/filesy
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -44,6 +45,7 @@ _REQUEST = struct.Struct("=BBBxI48s")
 _MESSAGE = struct.Struct("=BBBx 2s2s 16s16s 12x 4x II 4x I")
 _RECEIVE_BUFFER, _SEND_BUFFER = 4, 12  # in SKMEMINFO
 _OPTIONS, _CWND = 5, 80  # in struct tcp_info
+_NO_SOCK_DIAG = (errno.ENOENT, errno.EPROTONOSUPPORT)
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]")
 _WATCH = re.compile(r"^tfd: +[0-9]+ events: +([0-9a-f]+) .*?ino:([0-9a-f]+)", re.MULTILINE)
 _EDGE_TRIGGERED = 1 << 31
@@ -82,7 +84,9 @@ def read_sockets(host: Host, spec: Mapping[str, Any]) -> SocketsState:
         found = _connections(wanted) if wanted else {}
         grew = _growth(wanted, found) if found and any(GROWS in wanted_of(entry) for entry in entries) else {}
     except OSError as error:
-        return SocketsState(tuple(Service(silent=f"this kernel tells nothing of its TCP sockets: {error.strerror}") for _entry in entries))
+        why = f"nothing is told of TCP sockets: {error.strerror or error}"
+        told = Service(silent=f"could not tell: {why} (a kernel without tcp_diag)") if error.errno in _NO_SOCK_DIAG else Service(unreadable=why)
+        return SocketsState((told,) * len(entries))
     return SocketsState(tuple(_service(host, entry, held[str(entry["unit"])], found, grew) for entry in entries))
 
 
@@ -93,7 +97,7 @@ def _service(host: Host, entry: Mapping[str, Any], held: Held, found: Mapping[in
     ours = [one for one in (found[inode] for inode in held.sockets if inode in found) if counts(one.address)]
     if not ours:
         bypass = bypass_of(host, held.processes)
-        return Service(silent=f"could not tell: it has {bypass} loaded, whose sockets the kernel does not know" if bypass else "")
+        return Service(silent=f"could not tell: it has {bypass} loaded, whose sockets the kernel does not know" if bypass else "", partly=held.partly)
     answers, refused = ask_sockets({one.inode: held.sockets[one.inode] for one in ours}) if asks_inside(entry) else ({}, "")
     connections = (replace(one.connection, edge=held.edge.get(one.inode), grew=grew.get(one.inode), inside=answers.get(one.inode, {})) for one in ours)
     return Service(tuple(connections), refused=refused, partly=held.partly)
@@ -110,7 +114,7 @@ def _held_by_services(host: Host, entries: Iterable[Mapping[str, Any]]) -> dict[
         epoll[unit] = epoll.get(unit, False) or EDGE in wanted_of(entry)
     text = output_of("systemctl", "show", "--no-pager", f"--property={','.join(PROPERTIES)}", "--", *epoll)
     blocks = dict(zip(epoll, text.strip().split("\n\n")))
-    return {unit: _held(host, dict(line.partition("=")[::2] for line in blocks[unit].splitlines()), epoll=epoll[unit]) for unit in epoll}
+    return {unit: _held(host, dict(line.partition("=")[::2] for line in blocks.get(unit, "").splitlines()), epoll=epoll[unit]) for unit in epoll}
 
 
 def _held(host: Host, unit: Mapping[str, str], *, epoll: bool) -> Held:
@@ -142,10 +146,10 @@ def processes_of(host: Host, group: str) -> list[int]:
 
 def held_by(host: Host, processes: Iterable[int], *, epoll: bool) -> Held:
     """The sockets of processes in our network namespace; raises ``PermissionError`` where a process may not be looked at."""
-    ours, others = [], 0
+    here, ours, others = _link(host, "/proc/self/ns/net"), [], 0
     for process in processes:
         namespace = _link(host, f"/proc/{process}/ns/net")
-        if namespace == _link(host, "/proc/self/ns/net"):
+        if namespace == here:
             ours.append(process)
         elif namespace:
             others += 1

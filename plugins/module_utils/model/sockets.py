@@ -265,7 +265,8 @@ def _finding(entry: Mapping[str, Any], service: Service, name: str, wish: Any) -
     expectation, control = EXPECTATIONS[name], control_of(name)
     who, desired = f"{subject(entry)} {name}", _wish(expectation, wish)
     if not service.connections:
-        return unsupported(control, who, desired, service.silent or "could not tell: the service has no such connection")
+        partly = f"; {service.partly}" if service.partly else ""
+        return unsupported(control, who, desired, (service.silent or "could not tell: the service has no such connection") + partly)
     told = [(value, connection) for connection in service.connections for value in [expectation.value(connection)] if value is not None]
     untold = _untold(entry, service, expectation)
     if not told:

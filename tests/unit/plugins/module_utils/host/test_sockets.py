@@ -222,13 +222,23 @@ def test_without_the_right_to_look_it_is_an_error_and_not_a_service_without_sock
     assert found[0].unreadable == "needs root to see which sockets are the service's" and found[1].unreadable == ""
 
 
-def test_a_kernel_without_sock_diag_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("error", "field", "words"), [
+    (OSError(errno.ENOENT, "No such file or directory"), "silent", "could not tell: nothing is told of TCP sockets: No such file or directory (a kernel without"),
+    (OSError(errno.EPROTONOSUPPORT, "Protocol not supported"), "silent", "could not tell: nothing is told of TCP sockets: Protocol not supported"),
+    (TimeoutError("timed out"), "unreadable", "nothing is told of TCP sockets: timed out"),
+    (OSError(errno.ENOBUFS, "No buffer space available"), "unreadable", "nothing is told of TCP sockets: No buffer space available"),
+])
+def test_a_kernel_that_answers_nothing_is_not_one_without_sockets(monkeypatch: pytest.MonkeyPatch, error: OSError, field: str, words: str) -> None:
     def refused(*_arguments: Any) -> list[bytes]:
-        raise OSError(2, "No such file or directory")
+        raise error
 
     monkeypatch.setattr(reading, "_dump", refused)
     found = services(monkeypatch, f"{RUNNING}\n{RUNNING}", lambda host, processes, *, epoll: Held({70: (1, 2)}))
-    assert {one.silent for one in found} == {"this kernel tells nothing of its TCP sockets: No such file or directory"}
+    assert len(found) == 2 and all(getattr(one, field).startswith(words) for one in found)
+
+
+def test_a_service_manager_that_says_too_little_is_no_running_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {one.silent for one in services(monkeypatch, "")} == {"could not tell: the service does not run (unknown)"}
 
 
 def test_a_captured_tree_has_no_services(tree: Tree) -> None:

@@ -223,6 +223,7 @@ def test_what_cannot_be_told_of_any_is_never_right(expects: dict[str, Any], told
 def test_a_service_without_connections_is_never_right() -> None:
     assert finding({"sack": True}).state == UNSUPPORTED and finding({"sack": True}).reason == "could not tell: the service has no such connection"
     assert finding({"sack": True}, silent="why").reason == "why"
+    assert finding({"sack": True}, partly="2 of its processes").reason.endswith("no such connection; 2 of its processes")
 
 
 def test_a_service_that_could_not_be_read_is_one_error() -> None:
