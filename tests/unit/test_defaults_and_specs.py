@@ -313,3 +313,5 @@ def test_the_example_inventory_uses_only_known_keys() -> None:
         for name, value in variables.items():
             if name.endswith("_sysctl_extra"):
                 assert tunables.problems({"values": value}) == []
+            if name == "tcp_tuning_services":
+                assert sockets.problems({"services": value}) == []
