@@ -223,7 +223,7 @@ def test_without_the_right_to_look_it_is_an_error_and_not_a_service_without_sock
 
 
 @pytest.mark.parametrize(("error", "field", "words"), [
-    (OSError(errno.ENOENT, "No such file or directory"), "silent", "could not tell: nothing is told of TCP sockets: No such file or directory (a kernel without"),
+    (OSError(errno.ENOENT, "No such file"), "silent", "could not tell: nothing is told of TCP sockets: No such file (a kernel without tcp_diag)"),
     (OSError(errno.EPROTONOSUPPORT, "Protocol not supported"), "silent", "could not tell: nothing is told of TCP sockets: Protocol not supported"),
     (TimeoutError("timed out"), "unreadable", "nothing is told of TCP sockets: timed out"),
     (OSError(errno.ENOBUFS, "No buffer space available"), "unreadable", "nothing is told of TCP sockets: No buffer space available"),

@@ -190,7 +190,8 @@ def test_every_expectation_is_tried_here() -> None:
 
 @pytest.mark.parametrize(("expects", "told", "current", "worst"), [
     ({"cwnd_at_least": 20}, [{"cwnd": number} for number in (44, 12, 10, 30, 19)], "10 to 44 segments", "3 of 5 connections, 10.0.0.1:40003 -> 192.0.2.3:9000"),
-    ({"send_queue_at_most": 9}, [{"send_queue": number} for number in (0, 50, 10)], "0 bytes (1), 10 bytes (1), 50 bytes (1)", "2 of 3 connections, 10.0.0.1:40002"),
+    ({"send_queue_at_most": 9}, [{"send_queue": number} for number in (0, 50, 10)], "0 bytes (1), 10 bytes (1), 50 bytes (1)",
+     "2 of 3 connections, 10.0.0.1:40002"),
     ({"congestion_control": "cubic"}, [{"congestion": name} for name in ("reno", "cubic", "bbr", "reno")], "bbr (1), cubic (1), reno (2)",
      "3 of 4 connections, 10.0.0.1:40003 -> 192.0.2.3:9000 has bbr"),
     ({"keepalive": True}, [{"timer": 2}, {"timer": 0}, {"timer": 2}], "no (1), yes (2)", "1 of 3 connections, 10.0.0.1:40002"),

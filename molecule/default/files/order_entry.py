@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An application for tests: three connections from this host's address (the argument) to itself, set up as an order entry would.
 
