@@ -15,10 +15,11 @@ import struct
 import sys
 from types import TracebackType
 
-GENERIC, SOCK_DIAG = 16, 4
+ROUTE, GENERIC = 0, 16
 CONTROL_FAMILY, GET_FAMILY = 0x10, 3
 FAMILY_ID, FAMILY_NAME = 1, 2
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+REPLACE, CREATE = 0x100, 0x400
 ERROR, DONE = 2, 3
 CAPPED, HAS_WORDS = 0x100, 0x200
 WORDS = 1
@@ -67,7 +68,7 @@ def number(payload: bytes) -> int:
 
 
 class Netlink:
-    """A netlink socket, of generic netlink by default, for use in a ``with`` statement; every method raises ``OSError``."""
+    """A netlink socket of one protocol, for use in a ``with`` statement; every method raises ``OSError``."""
 
     def __init__(self, protocol: int = GENERIC) -> None:
         self._protocol = protocol
@@ -93,15 +94,14 @@ class Netlink:
         return self._families[name]
 
     def request(self, family: int, command: int, version: int, asked: bytes, *, dump: bool = False) -> list[bytes]:
-        """Of generic netlink: the attributes of every message the kernel answers with; raises ``NetlinkRefusal``."""
-        answers = self.exchange(family, _GENERIC_HEADER.pack(command, version) + asked, dump=dump)
-        return [message[_GENERIC_HEADER.size:] for message in answers]
+        """The attributes of every generic message the kernel answers with; raises ``NetlinkRefusal``."""
+        answers = self.exchange(family, DUMP if dump else ACK, _GENERIC_HEADER.pack(command, version) + asked)
+        return [answer[_GENERIC_HEADER.size:] for answer in answers]
 
-    def exchange(self, kind: int, body: bytes, *, dump: bool = False) -> list[bytes]:
-        """Every message the kernel answers with, without its netlink header; raises ``NetlinkRefusal``."""
+    def exchange(self, kind: int, flags: int, body: bytes) -> list[bytes]:
+        """Every message the kernel answers with, behind its header; ``flags`` has ``ACK`` or ``DUMP``. Raises ``NetlinkRefusal``."""
         self._sequence += 1
-        flags = REQUEST | (DUMP if dump else ACK)
-        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
+        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, REQUEST | flags, self._sequence, 0) + body)
         answers: list[bytes] = []
         while not self._received(answers):
             pass

@@ -24,7 +24,7 @@ from typing import Any
 from ..model.sockets import EDGE, GROWS, Connection, Service, SocketsState, asks_inside, counted_peers, wanted_of
 from .held_sockets import ask_sockets
 from .machine import Host, Unreadable
-from .netlink import SOCK_DIAG, Netlink, attributes, number
+from .netlink import DUMP, Netlink, attributes, number
 from .programs import output_of
 from .units import without_systemd
 
@@ -37,7 +37,7 @@ BYPASSES = {"libonload": "Onload", "libvma": "VMA", "libxlio": "XLIO", "librte_e
 # Between the two readings of a send queue, in seconds.
 WATCHED = 0.1
 
-BY_FAMILY = 20
+SOCK_DIAG, BY_FAMILY = 4, 20
 INFO, CONG, SKMEMINFO = 2, 4, 7
 ESTABLISHED = 1
 _REQUEST = struct.Struct("=BBBxI48s")
@@ -228,7 +228,7 @@ def _growth(wanted: frozenset[int], before: Mapping[int, Found]) -> dict[int, in
 
 def _dump(family: int, extensions: int) -> list[bytes]:
     with Netlink(SOCK_DIAG) as netlink:
-        return netlink.exchange(BY_FAMILY, _REQUEST.pack(family, socket.IPPROTO_TCP, extensions, 1 << ESTABLISHED, bytes(48)), dump=True)
+        return netlink.exchange(BY_FAMILY, DUMP, _REQUEST.pack(family, socket.IPPROTO_TCP, extensions, 1 << ESTABLISHED, bytes(48)))
 
 
 def found_in(message: bytes, wanted: frozenset[int]) -> Found | None:
