@@ -5,8 +5,9 @@
 
 Huge pages go first, before anything takes memory; services that move interrupts next, since what they moved is set after;
 driver and firmware of NICs are looked at before what lies on them; channels before features, features before interrupts (a NIC reset
-recreates them), then sysctl, and queueing disciplines after the channels they lie on and the default that sysctl sets. The kernel
-command line comes last, after the host agent even: a boot is only tried on a host where all else went well.
+recreates them), then sysctl, and queueing disciplines after the channels they lie on and the default that sysctl sets. Live sockets
+are looked at when all of it is set. The kernel command line comes last, after the host agent even: a boot is only tried on a host
+where all else went well.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from .host.machine import Host
 from .host.nic_firmware import read_nic_firmware, write_nothing
 from .host.qdisc import read_qdiscs, write_qdisc
 from .host.sack_filter import read_sack_filter, write_sack_filter
+from .host.sockets import read_sockets
 from .host.tunables import read_tunables, write_tunable
 from .host.units import read_units, write_unit
-from .model import cmdline, hugepages, irq, nic, nic_firmware, qdisc, sack_filter, tunables, units
+from .model import cmdline, hugepages, irq, nic, nic_firmware, qdisc, sack_filter, sockets, tunables, units
 from .model.setting import OwnedFile, Plan, Setting
 
 Spec = Mapping[str, Any]
@@ -138,6 +140,14 @@ SACK_FILTER = Domain(
     {"prefixes": {"type": "list", "elements": "str", "default": []}, "traffic": {"type": "str", "default": ""}},
     sack_filter.problems, read_sack_filter, sack_filter.plan, write_sack_filter, persistence="write", files_first=True,
 )
+SOCKETS = Domain(
+    "sockets",
+    {"services": {"type": "list", "elements": "dict", "default": [],
+                  "options": {"unit": {"type": "str", "required": True}, "peers": {"type": "list", "elements": "str"},
+                              "look_inside": {"type": "bool", "default": False},
+                              "expects": {"type": "dict", "required": True}}}},
+    sockets.problems, read_sockets, sockets.plan, write_nothing, persistence="none", each_alone=True,
+)
 
 KERNEL_CMDLINE = Domain(
     "kernel_cmdline",
@@ -148,4 +158,4 @@ KERNEL_CMDLINE = Domain(
 )
 
 DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, TUNABLES, QDISC, SACK_FILTER,
-                                              KERNEL_CMDLINE)}
+                                              SOCKETS, KERNEL_CMDLINE)}

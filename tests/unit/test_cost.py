@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -48,21 +49,17 @@ def modules(done: subprocess.CompletedProcess[str]) -> list[str]:
     return re.findall(r"Using module file .*/modules/(\w+)\.py", done.stdout)
 
 
-# A role joins once with each of its tasks: tunables, qdisc, sack_filter.
-TCP_TUNING = ["tcp_tuning"] * 3
-
-
 @pytest.mark.parametrize(
     ("arguments", "joined"),
-    [([], ["hugepages", "noisy_services", "nic_firmware", "nic_tuning", "irq_affinity", "kernel_tunables", *TCP_TUNING, "kernel_cmdline"]),
-        (["--tags", "tcp_tuning"], TCP_TUNING)],
+    [([], ["hugepages", "noisy_services", "nic_firmware", "nic_tuning", "irq_affinity", "kernel_tunables", "tcp_tuning", "kernel_cmdline"]),
+        (["--tags", "tcp_tuning"], ["tcp_tuning"])],
     ids=["whole", "one role"],
 )
 def test_an_audit_is_two_module_executions(tmp_path: Path, arguments: list[str], joined: list[str]) -> None:
     done = ran(tmp_path, play(), *arguments)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     assert modules(done) == ["topology_info", "apply"]
-    assert re.findall(r"joined the transaction as (\w+)", done.stdout) == joined
+    assert [role for role, _tasks in itertools.groupby(re.findall(r"joined the transaction as (\w+)", done.stdout))] == joined
     assert re.search(r"^localhost: .*\d+ (ok|drifted|unsupported)", done.stdout, re.MULTILINE), "the report at the end"
     assert not re.search(r"\bchanged\b.* is now ", done.stdout)
     assert not list((tmp_path / "tmp").glob("*/lowlatency/*.json")), "the transaction is gone with the run"

@@ -26,6 +26,7 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
     nic_update,
     qdisc,
     sack_filter,
+    sockets,
     tunables,
     units,
 )
@@ -181,6 +182,12 @@ def test_what_preflight_takes_is_what_the_partition_knows() -> None:
             assert option["default"] == Intent.__dataclass_fields__[name].default, name
 
 
+def test_the_page_on_tcp_names_only_expectations_that_there_are() -> None:
+    named = set(re.findall(r"`(socket\.\w+)\*?`", (REPOSITORY / "docs/tcp.md").read_text(encoding="utf-8")))
+    controls = [sockets.control_of(name) for name in sockets.EXPECTATIONS]
+    assert named and [name for name in named if not any(control.startswith(name) for control in controls)] == []
+
+
 # --- profiles ---------------------------------------------------------------------------------------------------------
 
 
@@ -215,6 +222,7 @@ def test_what_a_profile_wants_is_right(profile: str) -> None:
     assert not any(isinstance(value, bool) for values in said["nic_tuning"].values() for value in values.values()), "on and off are quoted"
     assert units.problems(said["noisy_services"]) == []
     assert qdisc.problems({"qdisc": said["tcp_tuning"].get("qdisc", {}), "nics": []}) == []
+    assert sockets.problems(said["tcp_tuning"]) == []
     assert cmdline.problems(said.get("kernel_cmdline", {})) == []
     Intent.from_dict({**said["preflight"], "nics": []})
 
@@ -260,6 +268,22 @@ def test_every_wish_of_a_profile_becomes_a_setting_of_each_nic(profile: str) -> 
     assert sorted(names) == sorted(wanted)
 
 
+def test_it_is_said_why_every_expectation_of_a_connection_matters() -> None:
+    assert [control for control in map(sockets.control_of, sockets.EXPECTATIONS) if not why(control)] == []
+
+
+def test_a_role_takes_the_services_that_its_module_takes() -> None:
+    role = described("tcp_tuning")["tcp_tuning_services"]["options"]
+    module = DOMAINS["sockets"].options["services"]["options"]
+    assert {name: option["type"] for name, option in role.items()} == {name: option["type"] for name, option in module.items()}
+    types = {sockets.YES_OR_NO: "bool", sockets.WORD: "str"}
+    expects = {name: option["type"] for name, option in role["expects"]["options"].items()}
+    assert expects == {name: types.get(expectation.kind, "int") for name, expectation in sockets.EXPECTATIONS.items()}
+    documentation = yaml.safe_load(importlib.import_module("ansible_collections.lowlatency.fleet.plugins.modules.sockets").DOCUMENTATION)
+    text = " ".join(documentation["options"]["services"]["suboptions"]["expects"]["description"])
+    assert [name for name in sockets.EXPECTATIONS if f"C({name})" not in text] == []
+
+
 def test_it_is_said_why_every_kind_of_setting_of_a_nic_and_of_interrupts_matters() -> None:
     controls = {nic_parameters.control_of(group, name) for group, names in nic_parameters.NAMES.items() for name in names}
     controls |= {nic.RSS_CONTROL, nic.RULE_CONTROL, nic.QUEUE_CONTROL, *nic.NAPI_CONTROLS.values(), *nic_parameters.CONTROLS.values()}
@@ -292,3 +316,5 @@ def test_the_example_inventory_uses_only_known_keys() -> None:
         for name, value in variables.items():
             if name.endswith("_sysctl_extra"):
                 assert tunables.problems({"values": value}) == []
+            if name == "tcp_tuning_services":
+                assert sockets.problems({"services": value}) == []

@@ -184,8 +184,8 @@ def updated_spec(kept: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, A
     return updated
 
 
-# What names an item of a list: a NIC, a mount, the pages of one size on one node.
-_NAMES = (("interface", "pci", "mac"), ("path",), ("size", "node"))
+# What names an item of a list: a NIC, a mount, the pages of one size on one node, the connections of a service to some peers.
+_NAMES = (("interface", "pci", "mac"), ("path",), ("size", "node"), ("unit", "peers"))
 
 
 def _item_name(item: Any) -> str:
