@@ -5,7 +5,7 @@
 
 Huge pages go first, before anything takes memory; services that move interrupts next, since what they moved is set after;
 driver and firmware of NICs are looked at before what lies on them; channels before features, features before interrupts (a NIC reset
-recreates them), then sysctl. The kernel command line comes last, after the host agent even: a boot is only tried on a host where all
+recreates them), then sysctl, then metrics of routes, which may name what sysctl made the kernel load. The kernel command line comes last, after the host agent even: a boot is only tried on a host where all
 else went well.
 """
 
@@ -21,9 +21,10 @@ from .host.hugepages import read_hugepages, write_hugepages
 from .host.irq import read_irqs, write_irq
 from .host.machine import Host
 from .host.nic_firmware import read_nic_firmware, write_nothing
+from .host.routes import batch_of as route_batch, read_routes, write_routes
 from .host.tunables import read_tunables, write_tunable
 from .host.units import read_units, write_unit
-from .model import cmdline, hugepages, irq, nic, nic_firmware, tunables, units
+from .model import cmdline, hugepages, irq, nic, nic_firmware, routes, tunables, units
 from .model.setting import OwnedFile, Plan, Setting
 
 Spec = Mapping[str, Any]
@@ -123,6 +124,16 @@ TUNABLES = Domain(
     {"values": {"type": "dict", "required": True}},
     tunables.problems, read_tunables, tunables.plan, write_tunable, persistence="file",
 )
+ROUTE_METRICS = Domain(
+    "route_metrics",
+    {"metrics": {"type": "dict", "default": {}},
+     "routes": {"type": "list", "elements": "dict", "default": [],
+                "options": {"to": {"type": "str", "default": routes.ANY}, "within": {"type": "str"}, "interface": {"type": "str"},
+                            "table": {"type": "str", "default": routes.MAIN}, "management": {"type": "bool", "default": False},
+                            "metrics": {"type": "dict", "default": {}}}}},
+    routes.problems, read_routes, routes.plan, lambda host, state, setting: write_routes(host, state, [setting]), persistence="agent",
+    each_alone=True, batches=Batches(route_batch, write_routes), network=True,
+)
 
 KERNEL_CMDLINE = Domain(
     "kernel_cmdline",
@@ -132,4 +143,4 @@ KERNEL_CMDLINE = Domain(
     boot=BootSteps(host_cmdline.arm, host_cmdline.settle, host_cmdline.tidy, host_cmdline.boot_files),
 )
 
-DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, TUNABLES, KERNEL_CMDLINE)}
+DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, TUNABLES, ROUTE_METRICS, KERNEL_CMDLINE)}
