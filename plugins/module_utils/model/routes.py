@@ -224,8 +224,8 @@ def selected(entry: Mapping[str, Any], routes: Iterable[Route]) -> tuple[Route, 
     return tuple(route for route in routes if is_meant(route))
 
 
-def obstacle(route: Route, there: Iterable[Route]) -> str:
-    """Why this route cannot be changed without losing something of it, or nothing."""
+def obstacle(route: Route, there: Iterable[Route], metrics: Iterable[str] = ()) -> str:
+    """Why a route cannot be given these metrics without losing something of it, or nothing."""
     strange = sorted(set(route.fields) - _KNOWN) + [flag for flag in _lasting(route.fields) if flag != "onlink"]
     if route.family == 6 and ("expires" in route.fields or route.fields.get("protocol") == "ra"):
         return "it comes from router advertisements, and a change would cut it off from them"
@@ -235,6 +235,8 @@ def obstacle(route: Route, there: Iterable[Route]) -> str:
         return "the kernel changes an IPv6 route of several next hops in steps, in which it could be lost; set its metrics where it is made"
     if not understood(route):
         return "iproute2 shows metrics of it that are not understood, and would be lost"
+    if "rto_min" not in metrics and "locked" in str(route.value("rto_min")):
+        return "its rto_min is not locked, and a change would lock it; say which rto_min is wanted"
     if sum(other.place == route.place for other in there) > 1:
         return "there is another one of the same destination and metric, and the kernel would change any of them; give them metrics of their own"
     return ""
@@ -251,7 +253,7 @@ def plan(state: RoutesState, spec: Mapping[str, Any]) -> Plan:
             settings.append(Setting(CONTROL, item_name(entry), None, state=ERROR, reason="; ".join(dict.fromkeys(reasons))))
             continue
         for route in found.routes:
-            against = _against(route, entry, found, state)
+            against = _against(route, entry, found, state, metrics)
             if against is not None:
                 settings.append(against)
                 continue
@@ -282,13 +284,13 @@ def _wanted_of(spec: Mapping[str, Any], entry: Mapping[str, Any], found: Found) 
     return ({} if reasons else {name: wanted(name, value) for name, value in metrics.items()}, reasons)
 
 
-def _against(route: Route, entry: Mapping[str, Any], found: Found, state: RoutesState) -> Setting | None:
-    """What keeps one selected route from being served, told: an error where it was asked for by name, or where it keeps the host reachable."""
+def _against(route: Route, entry: Mapping[str, Any], found: Found, state: RoutesState, metrics: Mapping[str, str]) -> Setting | None:
+    """What keeps one selected route from being served, told: an error where it was asked for by its prefix, or where it keeps the host reachable."""
     guards = [f"{device} {state.protected[device]}" for device in route.devices if device in state.protected]
     if guards and not entry.get("management"):
         return Setting(CONTROL, route.name, None, state=ERROR, reason=f"{guards[0]}; its routes are not changed unless the entry says management: true")
-    reason = obstacle(route, found.there)
-    if reason and str(entry.get("to") or ANY) != ANY:
+    reason = obstacle(route, found.there, metrics)
+    if reason and network_of(str(entry.get("to") or ANY)) is not None:
         return Setting(CONTROL, route.name, None, state=ERROR, reason=reason)
     return unsupported(CONTROL, route.name, None, reason) if reason else None
 
@@ -316,9 +318,11 @@ def change(route: Route, values: Mapping[str, str | None]) -> tuple[str, ...]:
     if "nhid" not in fields:
         words += [] if fields.get("nexthops") else _hop(fields)
     for metric in route.metrics:
-        words += () if metric[0] in values else metric
+        # iproute2 locks this one by itself, and has no word for it
+        words += [] if metric[0] in values else [word for word in metric if metric[0] != "rto_min" or word != "lock"]
+    locked = {metric[0] for metric in route.metrics if "lock" in metric} - {"rto_min"}
     for name, value in values.items():
-        words += [] if value is None else [name, *value.split()]
+        words += [] if value is None else [name, *(["lock"] if name in locked else []), *value.split()]
     for hop in fields.get("nexthops") or ():
         words += ["nexthop", *_hop(hop), "weight", str(hop["weight"])]
     return tuple(words)
