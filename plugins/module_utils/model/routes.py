@@ -320,6 +320,9 @@ def change(route: Route, values: Mapping[str, str | None]) -> tuple[str, ...]:
     for metric in route.metrics:
         # iproute2 locks this one by itself, and has no word for it
         words += [] if metric[0] in values else [word for word in metric if metric[0] != "rto_min" or word != "lock"]
+    if "nhid" in fields and not any(values.values()) and {metric[0] for metric in route.metrics} <= set(values):
+        # without any, the kernel keeps those of the route that is there (fib_create_info looks for one with the same next hop)
+        words += [METRICS[0], "0"]
     locked = {metric[0] for metric in route.metrics if "lock" in metric} - {"rto_min"}
     for name, value in values.items():
         words += [] if value is None else [name, *(["lock"] if name in locked else []), *value.split()]

@@ -208,5 +208,6 @@ def test_all_of_a_route_is_said_again(routes: tuple[Route, ...], name: str, word
 def test_a_metric_keeps_its_lock_and_can_go(routes: tuple[Route, ...]) -> None:
     route = named(routes, "10.1.0.0/16 dev a0")
     assert " ".join(change(route, {"congctl": "bbr", "rto_min": "7ms"})).endswith("features ecn quickack 1 congctl lock bbr rto_min 7ms")
+    assert change(named(routes, "10.3.0.0/16 dev a0"), {"quickack": None})[-4:] == ("nhid", "7", "initcwnd", "0"), "the kernel takes none for no answer"
     gone = " ".join(change(route, dict.fromkeys(SHOWN)))
     assert gone == "-4 route change 10.1.0.0/16 table main proto boot scope global via 10.64.0.3 dev a0 mtu lock 1400"
