@@ -19,6 +19,7 @@ from ansible_collections.lowlatency.fleet.plugins.action import (
     irq_affinity,
     kernel_cmdline,
     nic_firmware,
+    route_metrics,
     preflight,
     tunables,
     units,
@@ -30,7 +31,7 @@ from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transactio
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import two_sockets
 
 JOINING = {"ethtool": ethtool, "hugepages": hugepages, "irq_affinity": irq_affinity, "kernel_cmdline": kernel_cmdline,
-           "nic_firmware": nic_firmware, "tunables": tunables, "units": units}
+           "nic_firmware": nic_firmware, "route_metrics": route_metrics, "tunables": tunables, "units": units}
 RIGHT: dict[str, dict[str, Any]] = {
     "ethtool": {"nics": [{"interface": "eth0"}], "features": {"gro": "off"}, "channels": {"queues": "irq-cpus"}, "rings": {"rx": "max"},
                 "coalesce": {"rx-usecs": 0, "rx-frames": 1}, "pause": {"rx": "off"}, "rps": {"rps_cpus": ""}, "required": ["coalesce.rx-usecs"]},
@@ -38,6 +39,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "irq_affinity": {"isolated": "4-7", "housekeeping": "0-3"},
     "kernel_cmdline": {"arguments": {"isolcpus": "managed_irq,domain,2-3", "nosoftlockup": True}},
     "nic_firmware": {"nics": [{"interface": "eth0"}], "policy": {"ice": {"firmware": {"exact": "4.20"}}}},
+    "route_metrics": {"metrics": {"initcwnd": 20}, "routes": [{"to": "10.64.0.0/24", "table": "main", "management": False, "metrics": {"quickack": 1}}]},
     "tunables": {"values": {"vm.swappiness": 10}},
     "units": {"removed": ["irqbalance"]},
 }
@@ -47,6 +49,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "kernel_cmdline": ({"arguments": {"root": "/dev/sdb"}}, "R9"),
     "irq_affinity": ({"isolated": "4-7", "housekeeping": "0-4"}, "R7"),
     "nic_firmware": ({"nics": [{"interface": "eth0"}], "policy": {"ice": {"firmware": {"minimum": 4.2}}}}, "put the version between quotes"),
+    "route_metrics": ({"metrics": {"initcwnd": 41}, "routes": [{"to": "default"}]}, "1 to 40"),
     "tunables": ({"values": {"vm.swappiness": True}}, "YAML boolean"),
     "units": ({"removed": ["sshd"]}, "never removed"),
 }

@@ -198,6 +198,47 @@ def test_an_algorithm_that_the_kernel_has_not_leaves_the_route_as_it_was(space: 
     assert space.shown()["10.65.0.0/24"] == before["10.65.0.0/24"]
 
 
+SERVER = """
+import socket
+with socket.create_server(("10.66.0.2", 7007)) as server:
+    print("listens", flush=True)
+    while True:
+        link, _peer = server.accept()
+        while link.recv(1 << 16):
+            pass
+        link.close()
+"""
+CLIENT = """
+import socket, subprocess
+with socket.create_connection(("10.66.0.2", 7007)) as link:
+    link.send(b"x" * 60000)
+with socket.create_connection(("10.66.0.2", 7007)) as link:
+    print(subprocess.run(["ss", "-tin", "dst", "10.66.0.2"], capture_output=True, text=True, check=True).stdout)
+"""
+
+
+@pytest.mark.skipif(not shutil.which("ss"), reason="no ss (iproute2) to judge by")
+def test_a_new_connection_begins_with_the_window_whatever_the_kernel_remembers_of_the_peer(space: Namespace) -> None:
+    """So nothing of ``ip tcp_metrics`` has to be flushed."""
+    peer = Namespace(f"{space.name}-peer")
+    subprocess.run(["ip", "netns", "add", peer.name], check=True)
+    try:
+        space.ip(f"link add a1 type veth peer name b1 netns {peer.name}")
+        for side, name, address in ((space, "a1", "10.66.0.1/24"), (peer, "b1", "10.66.0.2/24")):
+            side.ip(f"addr add {address} dev {name}")
+            side.ip(f"link set {name} up")
+        server = peer.started(sys.executable, "-c", SERVER)
+        assert server.stdout is not None and server.stdout.readline() == "listens\n"
+        assert " cwnd:10 " in space.run(sys.executable, "-c", CLIENT)
+        assert "10.66.0.2" in space.ip("tcp_metrics show"), "the kernel remembers the peer"
+        assert space.tuned({"to": "10.66.0.0/24"}, initcwnd=20)["refused"] == {}
+        assert " cwnd:20 " in space.run(sys.executable, "-c", CLIENT)
+        server.kill()
+        server.communicate()
+    finally:
+        subprocess.run(["ip", "netns", "del", peer.name], check=False)
+
+
 # --- the watch --------------------------------------------------------------------------------------------------------
 
 
