@@ -37,6 +37,13 @@ FEATURES = {
     "wan-gateways": {GRO: "on", TSO: "on", LRO: "off"},
 }
 
+# Where a route leads, and all its metrics in the words of ip route. The default route has none of them.
+ROUTES = {
+    "order-gateways": {"203.0.113.128/25": "initcwnd 20 initrwnd 20"},
+    "replay-servers": {"198.51.100.128/25": "initcwnd 20 initrwnd 20", "198.51.100.0/25": "initcwnd 12 rto_min lock 5ms initrwnd 20"},
+    "wan-gateways": {"203.0.113.128/25": ""},
+}
+
 
 def cases(table, members):
     """(host, key, value) for every host of every group of a table: one test for each."""

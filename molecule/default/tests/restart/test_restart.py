@@ -7,11 +7,12 @@ import subprocess
 
 import pytest
 from conftest import container_name
-from expected import FEATURES, SYSCTLS, cases
+from expected import FEATURES, ROUTES, SYSCTLS, cases
 from snapshot import machine_state
 
 RESTARTED = {"md-gateways": {"hosts": ["md-gw-1"]}, "replay-servers": {"hosts": ["replay-1"]}}
 SETTINGS = {group: SYSCTLS[group] for group in RESTARTED}
+REPLAYED = {"replay-servers": {"hosts": ["replay-1"]}}
 OFFLOADS = {group: FEATURES[group] for group in RESTARTED}
 
 
@@ -32,6 +33,11 @@ def test_sysctl_is_there_again(node, key, value, sysctl):
 @pytest.mark.parametrize(("node", "name", "value"), cases(OFFLOADS, RESTARTED))
 def test_nic_features_are_there_again(node, name, value, nics, feature):
     assert {nic: feature(nic, name) for nic in nics} == dict.fromkeys(nics, value)
+
+
+@pytest.mark.parametrize(("node", "prefix", "metrics"), cases({"replay-servers": ROUTES["replay-servers"]}, REPLAYED))
+def test_routes_have_their_metrics_again(node, prefix, metrics, host):
+    assert " ".join(host.check_output("ip route show exact %s", prefix).split()).endswith(metrics)
 
 
 @pytest.mark.parametrize("node", ["md-gw-1", "replay-1"])
