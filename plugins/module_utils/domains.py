@@ -21,7 +21,8 @@ from .host.hugepages import read_hugepages, write_hugepages
 from .host.irq import read_irqs, write_irq
 from .host.machine import Host
 from .host.nic_firmware import read_nic_firmware, write_nothing
-from .host.routes import batch_of as route_batch, read_routes, write_routes
+from .host.routes import batch_of as route_batch
+from .host.routes import read_routes, write_routes
 from .host.tunables import read_tunables, write_tunable
 from .host.units import read_units, write_unit
 from .model import cmdline, hugepages, irq, nic, nic_firmware, routes, tunables, units

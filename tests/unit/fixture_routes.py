@@ -12,7 +12,13 @@ import pytest
 import yaml
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host import routes as host_routes
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.programs import ProgramFailed
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.routes import Found, Route, RoutesState, entry_problems, selected
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.routes import (
+    Found,
+    Route,
+    RoutesState,
+    entry_problems,
+    selected,
+)
 
 _CAPTURED: dict[str, dict[str, dict[str, str]]] = yaml.safe_load((Path(__file__).parent / "data/routes.yml").read_text(encoding="utf-8"))
 VERSIONS = tuple(_CAPTURED)

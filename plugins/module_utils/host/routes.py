@@ -9,7 +9,20 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..model.routes import ANY, DEFAULT, MAIN, Found, Route, RoutesState, change, entry_problems, families, metric_of, parsed, route_of, selected
+from ..model.routes import (
+    ANY,
+    MAIN,
+    Found,
+    Route,
+    RoutesState,
+    change,
+    entry_problems,
+    families,
+    metric_of,
+    parsed,
+    route_of,
+    selected,
+)
 from ..model.setting import Setting
 from .links import NET, management_interfaces
 from .machine import Host
@@ -30,7 +43,7 @@ def _found(host: Host, entry: Mapping[str, Any]) -> Found:
     if not host.live:
         return Found(unreadable="a captured tree does not hold the kernel's routes")
     interface = entry.get("interface")
-    if interface and not (str(interface) in host.names(NET)):
+    if interface and str(interface) not in host.names(NET):
         return Found(unreadable=f"no interface {interface} on this host; there are: {', '.join(host.names(NET))}")
     table = str(entry.get("table") or MAIN)
     there = tuple(route for family in families(entry) for route in routes(family, table, _filter(entry)))

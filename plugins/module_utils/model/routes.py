@@ -13,7 +13,7 @@ Source: ip-route(8); iproute2, ip/iproute.c (print_route, parse_metrics); Docume
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Union
 

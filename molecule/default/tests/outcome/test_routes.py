@@ -16,7 +16,7 @@ def test_routes_have_the_metrics_that_are_wanted_and_no_other(node, prefix, metr
 
 
 def test_default_route_is_untouched(host):
-    assert host.check_output("ip route show exact default").split() == "default via 192.0.2.254 dev mgmt0".split()
+    assert host.check_output("ip route show exact default").split() == ["default", "via", "192.0.2.254", "dev", "mgmt0"]
 
 
 def test_connected_route_is_still_the_kernel_s_own():

@@ -19,8 +19,8 @@ from ansible_collections.lowlatency.fleet.plugins.action import (
     irq_affinity,
     kernel_cmdline,
     nic_firmware,
-    route_metrics,
     preflight,
+    route_metrics,
     tunables,
     units,
 )

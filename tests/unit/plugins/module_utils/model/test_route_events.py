@@ -8,7 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.route_events import TABLES, RouteEvent, features_in_words, interests, is_missed
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.route_events import (
+    TABLES,
+    RouteEvent,
+    features_in_words,
+    interests,
+    is_missed,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.routes import network_of
 
 RIGHT = {"initcwnd": "20"}

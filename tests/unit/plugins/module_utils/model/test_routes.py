@@ -10,8 +10,22 @@ from typing import Any
 
 import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model import routes as model
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.routes import Route, change, obstacle, plan, problems, selected
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import ERROR, OK, UNSUPPORTED, Setting, merged_spec, without_items
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.routes import (
+    Route,
+    change,
+    obstacle,
+    plan,
+    problems,
+    selected,
+)
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import (
+    ERROR,
+    OK,
+    UNSUPPORTED,
+    Setting,
+    merged_spec,
+    without_items,
+)
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_routes import VERSIONS, captured, state_of
 
 ALL_METRICS = {"initcwnd": 20, "initrwnd": "30", "quickack": 1, "rto_min": "05ms", "congctl": "bbr", "features": ["tcp_usec_ts", "ecn"]}
