@@ -22,6 +22,7 @@ from ..model.routes import (
     parsed,
     route_of,
     selected,
+    without_twins,
 )
 from ..model.setting import Setting
 from .links import NET, management_interfaces
@@ -74,7 +75,7 @@ def routes(family: int, table: str, chosen: Sequence[str]) -> tuple[Route, ...]:
         # the lines of a next hop object begin with a tab, -o or not
         words = [line.split() for line in lines if not line[:1].isspace()]
         if [[entry.get("type"), entry.get("dst")] for entry in entries] == [line[:2] for line in words]:
-            return tuple(Route(family, table, entry, parsed(line)) for entry, line in zip(entries, words))
+            return without_twins(Route(family, table, entry, parsed(line)) for entry, line in zip(entries, words))
     raise ProgramFailed(f"ip {' '.join(shown)}: the routes change faster than they can be read")
 
 

@@ -144,6 +144,18 @@ def understood(route: Route) -> bool:
     return told == sum(len(words) - 1 if words[0] == "features" else 1 for words in route.metrics)
 
 
+def without_twins(routes: Iterable[Route]) -> tuple[Route, ...]:
+    """The routes without IPv4 ones that differ from an earlier one by their metrics only: the kernel uses, and changes, the first.
+
+    NetworkManager adds its connected route again beside one whose metrics somebody set.
+    """
+    found: list[Route] = []
+    for route in routes:
+        if route.family == 6 or not any(other.place == route.place and other.itself == route.itself for other in found):
+            found.append(route)
+    return tuple(found)
+
+
 def problems(spec: Mapping[str, Any]) -> list[str]:
     """What is wrong with the metrics wanted of all routes. What is wrong with one entry is told in the plan, and stops no other."""
     return [f"metrics: {problem}" for problem in _metric_problems(spec.get("metrics") or {})]

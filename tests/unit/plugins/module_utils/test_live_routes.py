@@ -191,6 +191,19 @@ def test_a_route_that_goes_between_plan_and_apply_stops_no_other(space: Namespac
     assert "initcwnd 20" in shown["10.65.0.0/24"]
 
 
+def test_a_second_one_that_differs_in_metrics_only_takes_no_part(space: Namespace) -> None:
+    """As NetworkManager adds one when it starts: packets take the first."""
+    wish = {"to": "10.65.0.0/24"}
+    assert space.tuned(wish, initcwnd=20)["refused"] == {}
+    space.ip("route append 10.65.0.0/24 dev b0 proto kernel scope link src 10.65.0.1")
+    assert len(space.ip("route show exact 10.65.0.0/24").splitlines()) == 2
+    assert states(space.tuned(wish, initcwnd=20)["before"]) == {"10.65.0.0/24 dev b0": "ok"}
+    assert space.tuned(wish, initcwnd=21)["refused"] == {}
+    assert ["initcwnd 21" in line for line in space.ip("route show exact 10.65.0.0/24").splitlines()] == [True, False]
+    refused = space.tuned(wish, taken_back=False, initcwnd=22, meanwhile=("route change 10.65.0.0/24 dev b0 proto kernel scope link src 10.65.0.1 initcwnd 9",))
+    assert refused["refused"] == {}, "a route that only has other metrics by then is the same one"
+
+
 def test_an_algorithm_that_the_kernel_has_not_leaves_the_route_as_it_was(space: Namespace) -> None:
     before = space.shown()
     result = space.tuned({"to": "10.65.0.0/24"}, congctl="no_such_one")
