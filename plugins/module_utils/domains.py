@@ -5,8 +5,8 @@
 
 Huge pages go first, before anything takes memory; services that move interrupts next, since what they moved is set after;
 driver and firmware of NICs are looked at before what lies on them; channels before features, features before interrupts (a NIC reset
-recreates them), then sysctl, then metrics of routes, which may name what sysctl made the kernel load. The kernel command line comes last, after the host agent even: a boot is only tried on a host where all
-else went well.
+recreates them), then sysctl, then metrics of routes, which may name an algorithm that sysctl had loaded. The kernel command line comes
+last, after the host agent even: a boot is only tried on a host where all else went well.
 """
 
 from __future__ import annotations

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 AGENT_MODULES = (
     "agent", "confirmed", "domains", "runner", "host.bootloader", "host.cmdline", "host.competitors", "host.container", "host.deployment", "host.ethtool",
     "host.ethtool_ioctl", "host.ethtool_netlink", "host.files", "host.flow_spec", "host.hugepages", "host.irq", "host.journal", "host.links",
-    "host.machine", "host.memory", "host.netlink", "host.nic_firmware", "host.nic_queues", "host.programs", "host.route_watch", "host.routes", "host.trial", "host.tunables",
-    "host.unconfirmed", "host.units",
+    "host.machine", "host.memory", "host.netlink", "host.nic_firmware", "host.nic_queues", "host.programs", "host.route_watch", "host.routes",
+    "host.trial", "host.tunables", "host.unconfirmed", "host.units",
     "model.cmdline", "model.competitors", "model.cpuset", "model.grub", "model.hugepages", "model.ini", "model.irq", "model.nic", "model.nic_commands",
-    "model.nic_firmware", "model.nic_parameters", "model.route_events", "model.routes", "model.setting", "model.steering", "model.tunables", "model.tuned", "model.units",
+    "model.nic_firmware", "model.nic_parameters", "model.route_events", "model.routes",
+    "model.setting", "model.steering", "model.tunables", "model.tuned", "model.units",
 )
 # The part of tasks outside of a host-role playbook.
 OWN_PART = "site"

@@ -19,11 +19,10 @@ from pathlib import Path
 
 from ..model.route_events import TABLES, Interest, RouteEvent, features_in_words, interests, is_missed
 from ..model.setting import SpecError, merged_spec
-from .deployment import DESIRED, MARKS, PROGRAM, kept
+from .deployment import DESIRED, MARKS, PROGRAM, ROUTES_DOMAIN, kept
 from .machine import Host
 from .netlink import DUMP, REQUEST, attribute_list, attributes, number
 
-DOMAIN = "route_metrics"
 NEW_ROUTE, GET_ROUTE, UNICAST, ROUTER_ADVERTISEMENT = 24, 26, 1, 9
 IPV4_ROUTES, IPV6_ROUTES = 0x40, 0x400
 DESTINATION, DEVICE, METRICS, SEVERAL, TABLE = 1, 4, 8, 9, 15
@@ -67,7 +66,7 @@ def _is_missed(link: socket.socket, wishes: tuple[Interest, ...]) -> bool:
 def wanted_of(host: Host) -> tuple[Interest, ...]:
     """What the host keeps of routes; raises ``Unreadable``."""
     try:
-        return interests(merged_spec({part: dict(spec) for part, spec in kept(host).get(DOMAIN, {}).items()}), _tables(host))
+        return interests(merged_spec({part: dict(spec) for part, spec in kept(host).get(ROUTES_DOMAIN, {}).items()}), _tables(host))
     except SpecError:
         return ()
 

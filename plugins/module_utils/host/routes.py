@@ -29,6 +29,8 @@ from .links import NET, management_interfaces
 from .machine import Host
 from .programs import ProgramFailed, output_of
 
+# There is one where the kernel has IPv6 at all.
+IPV6 = "/proc/net/if_inet6"
 # A route that changes between the two looks at it is looked at again.
 _LOOKS = 5
 
@@ -47,10 +49,11 @@ def _found(host: Host, entry: Mapping[str, Any]) -> Found:
     if interface and str(interface) not in host.names(NET):
         return Found(unreadable=f"no interface {interface} on this host; there are: {', '.join(host.names(NET))}")
     table = str(entry.get("table") or MAIN)
-    there = tuple(route for family in families(entry) for route in routes(family, table, _filter(entry)))
+    here = [family for family in families(entry) if family == 4 or host.exists(IPV6)]
+    there = tuple(route for family in here for route in routes(family, table, _filter(entry)))
     chosen = selected(entry, there)
     if not chosen and _filter(entry):
-        return Found(there=tuple(route for family in families(entry) for route in routes(family, table, ())))
+        return Found(there=tuple(route for family in here for route in routes(family, table, ())))
     return Found(chosen, there)
 
 

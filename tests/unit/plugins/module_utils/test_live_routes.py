@@ -108,7 +108,7 @@ class Namespace:
         """All routes but the kernel's own local ones, by where they lead, in full."""
         lines = self.ip("-4 -d -o route show table all").splitlines() + self.ip("-6 -d -o route show table all").splitlines()
         found = [line.strip() for line in lines if line.startswith("unicast")]
-        return {" ".join([line.split()[1], *[word for word in line.split() if word == "0x10"]] + (["dev"] if "fe80::/64" in line else [])): line for line in found}
+        return {" ".join([line.split()[1], *(word for word in line.split() if word == "0x10")]): line for line in found if "fe80::/64" not in line}
 
     def tuned(self, *routes: dict[str, Any], meanwhile: tuple[str, ...] = (), taken_back: bool = False, **metrics: Any) -> dict[str, Any]:
         asked = {"spec": {"metrics": metrics, "routes": list(routes)}, "meanwhile": meanwhile, "taken_back": taken_back}

@@ -23,9 +23,13 @@ class Here(Host):
     """A machine with the captured interfaces that is taken for the one we run on."""
 
     live = True  # type: ignore[assignment]
+    without_ipv6 = False
 
     def names(self, name: str) -> list[str]:
         return ["a0", "b0", "lo"] if name == "/sys/class/net" else super().names(name)
+
+    def exists(self, name: str) -> bool:
+        return name != host_routes.IPV6 or not self.without_ipv6
 
     def read_if_there(self, name: str) -> str | None:
         return None
@@ -65,6 +69,14 @@ def test_only_what_an_entry_speaks_of_is_asked_for(monkeypatch: pytest.MonkeyPat
     asked.clear()
     read({"within": "2001:db8::/32", "table": "100"})
     assert asked[0] == "ip -j -d -6 route show table 100 root 2001:db8::/32"
+
+
+def test_a_kernel_without_ipv6_is_asked_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(host_routes, "output_of", lambda *command: asked.append(command[command.index("route") - 1]) or "")
+    monkeypatch.setattr(Here, "without_ipv6", True)
+    read({"to": "default"}, {"to": "::/0"})
+    assert set(asked) == {"-4"}
 
 
 def test_what_is_told_of_an_interface_that_is_not_there_and_of_a_captured_tree(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

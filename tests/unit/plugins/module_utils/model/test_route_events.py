@@ -62,7 +62,8 @@ def test_a_route_is_missed_something_of(entry: dict[str, Any], told: RouteEvent,
 
 
 def test_an_entry_that_cannot_be_served_waits_for_nothing() -> None:
-    assert interests({"metrics": RIGHT, "routes": [{}, {"to": "x"}, {"to": "default", "table": "nowhere"}, {"to": "default", "metrics": {"mtu": 1}}]}, TABLES) == ()
+    entries = [{}, {"to": "x"}, {"to": "default", "table": "nowhere"}, {"to": "default", "metrics": {"mtu": 1}}]
+    assert interests({"metrics": RIGHT, "routes": entries}, TABLES) == ()
 
 
 def test_features_in_words() -> None:

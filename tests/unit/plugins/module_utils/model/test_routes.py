@@ -81,7 +81,8 @@ def test_within_selects_what_is_inside_and_an_interface_all_out_of_it(routes: tu
     ("entry", "words"),
     [({"to": "10.64.0.1/24"}, "has host bits set"), ({"to": "exchange"}, "is no prefix"), ({"within": "default"}, "is no prefix"),
      ({}, "every route of the host"), ({"to": "any"}, "every route of the host"), ({"to": "default", "metrics": {"initcwnd": 41}}, "1 to 40"),
-     ({"to": "default", "metrics": {"mtu": 9000}}, "no metric 'mtu'"), ({"to": "10.77.0.0/16"}, "selects no unicast route of this host; there are: 10.1.0.0/16")],
+     ({"to": "default", "metrics": {"mtu": 9000}}, "no metric 'mtu'"),
+     ({"to": "10.77.0.0/16"}, "selects no unicast route of this host; there are: 10.1.0.0/16")],
 )
 def test_an_entry_that_cannot_be_served_is_an_error_alone(routes: tuple[Route, ...], entry: dict[str, Any], words: str) -> None:
     found = planned(routes, entry, {"to": "10.65.0.0/24"}, metrics={"initcwnd": 20})
