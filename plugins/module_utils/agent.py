@@ -1,11 +1,11 @@
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host agent: ``lowlatency verify|apply|status|revert`` on a host with no controller, on the desired state it keeps.
+"""The host agent: ``lowlatency verify|apply|status|revert|watch`` on a host with no controller, on the desired state it keeps.
 
 Exit code 0: right, 1: drifted, 2: could not tell. systemd starts ``apply`` at boot, and for the domains of NICs after an event of one.
 It runs from a zipapp of these very files. It never tries or settles a command line; ``trial-expired``, which a timer starts, takes the
-host back from one that nobody confirmed, and ``revert`` from network settings that nobody confirmed.
+host back from one that nobody confirmed, ``revert`` from network settings that nobody confirmed, and ``watch`` tells of routes that lack something.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from . import confirmed, runner
 from .domains import DOMAINS
-from .host import deployment, trial
+from .host import deployment, route_watch, trial
 from .host.files import Busy, locked
 from .host.journal import BrokenJournal
 from .host.machine import Host, Unreadable
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="lowlatency", description="Verify or apply the low-latency settings kept on this host.",
                                      epilog="Exit code 0: right, 1: drifted, 2: could not tell.")
-    parser.add_argument("command", choices=("verify", "apply", "status", "revert", "trial-expired"))
+    parser.add_argument("command", choices=("verify", "apply", "status", "revert", "watch", "trial-expired"))
     parser.add_argument("--json", action="store_true", help="print the settings as JSON")
     parser.add_argument("--only", type=_domains, default=(), metavar="DOMAIN,...", help=f"these domains only, of {', '.join(DOMAINS)}")
     parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="how long apply waits for another run that writes on this host")
@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _back_from_trial(Host())
     if options.command == "revert":
         return _reverted(Host())
+    if options.command == "watch":
+        return _watched(Host())
     try:
         outcome = _tried(options.command, options.only, options.wait, options.tries)
     except (runner.Refused, Unreadable, BrokenJournal, OSError) as error:
@@ -92,6 +94,17 @@ def _reverted(host: Host) -> int:
     for failure in failures:
         sys.stderr.write(f"lowlatency: could not be put back: {failure}\n")
     return UNKNOWN if failures else RIGHT
+
+
+def _watched(host: Host) -> int:
+    """Watch routes until there are none to watch. With another program or desired state, begin anew as that program."""
+    try:
+        if route_watch.watch(host):
+            os.execv(deployment.PROGRAM, [deployment.PROGRAM, "watch"])
+    except (Unreadable, OSError) as error:
+        sys.stderr.write(f"lowlatency: {error}\n")
+        return UNKNOWN
+    return RIGHT
 
 
 @contextlib.contextmanager
@@ -137,7 +150,7 @@ def _standing(host: Host) -> tuple[Setting, ...]:
     """Whether this agent is started at boot and by NICs. It says so, and mends it never: that takes the controller."""
     try:
         return deployment.standing(host)
-    except ProgramFailed as error:
+    except (ProgramFailed, Unreadable) as error:
         return (Setting("agent", "all", None, state=ERROR, reason=str(error)),)
 
 

@@ -5,9 +5,9 @@
 
 Huge pages go first, before anything takes memory; services that move interrupts next, since what they moved is set after;
 driver and firmware of NICs are looked at before what lies on them; channels before features, features before interrupts (a NIC reset
-recreates them), then sysctl, and queueing disciplines after the channels they lie on and the default that sysctl sets. Live sockets
-are looked at when all of it is set. The kernel command line comes last, after the host agent even: a boot is only tried on a host
-where all else went well.
+recreates them), then sysctl, and queueing disciplines after the channels they lie on and the default that sysctl sets, then metrics
+of routes, which may name an algorithm that sysctl had loaded. Live sockets are looked at when all of it is set. The kernel command
+line comes last, after the host agent even: a boot is only tried on a host where all else went well.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from .host.irq import read_irqs, write_irq
 from .host.machine import Host
 from .host.nic_firmware import read_nic_firmware, write_nothing
 from .host.qdisc import read_qdiscs, write_qdisc
+from .host.routes import batch_of as route_batch
+from .host.routes import read_routes, write_routes
 from .host.sack_filter import read_sack_filter, write_sack_filter
 from .host.sockets import read_sockets
 from .host.tunables import read_tunables, write_tunable
 from .host.units import read_units, write_unit
-from .model import cmdline, hugepages, irq, nic, nic_firmware, qdisc, sack_filter, sockets, tunables, units
+from .model import cmdline, hugepages, irq, nic, nic_firmware, qdisc, routes, sack_filter, sockets, tunables, units
 from .model.setting import OwnedFile, Plan, Setting
 
 Spec = Mapping[str, Any]
@@ -140,6 +142,16 @@ SACK_FILTER = Domain(
     {"prefixes": {"type": "list", "elements": "str", "default": []}, "traffic": {"type": "str", "default": ""}},
     sack_filter.problems, read_sack_filter, sack_filter.plan, write_sack_filter, persistence="write", files_first=True,
 )
+ROUTE_METRICS = Domain(
+    "route_metrics",
+    {"metrics": {"type": "dict", "default": {}},
+     "routes": {"type": "list", "elements": "dict", "default": [],
+                "options": {"to": {"type": "str", "default": routes.ANY}, "within": {"type": "str"}, "interface": {"type": "str"},
+                            "table": {"type": "str", "default": routes.MAIN}, "management": {"type": "bool", "default": False},
+                            "metrics": {"type": "dict", "default": {}}}}},
+    routes.problems, read_routes, routes.plan, lambda host, state, setting: write_routes(host, state, [setting]), persistence="agent",
+    each_alone=True, batches=Batches(route_batch, write_routes), network=True,
+)
 SOCKETS = Domain(
     "sockets",
     {"services": {"type": "list", "elements": "dict", "default": [],
@@ -158,4 +170,4 @@ KERNEL_CMDLINE = Domain(
 )
 
 DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, TUNABLES, QDISC, SACK_FILTER,
-                                              SOCKETS, KERNEL_CMDLINE)}
+                                              ROUTE_METRICS, SOCKETS, KERNEL_CMDLINE)}

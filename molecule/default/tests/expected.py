@@ -42,6 +42,12 @@ SACK_OFF = ["md-gw-1", "order-gw-1"]
 SACK_OFF_TOWARDS = {"v4": {"198.51.100.0/24"}, "v6": {"2001:db8:1::/48"}}
 # Which hosts want fq below each of their NICs, where the kernel has it.
 FQ = {"replay-1": "bulk0", "wan-gw-1": "wan0"}
+# Where a route leads, and all its metrics in the words of ip route. The default route has none of them.
+ROUTES = {
+    "order-gateways": {"203.0.113.128/25": "initcwnd 20 initrwnd 20"},
+    "replay-servers": {"198.51.100.128/25": "initcwnd 20 initrwnd 20", "198.51.100.0/25": "initcwnd 12 rto_min lock 5ms initrwnd 20"},
+    "wan-gateways": {"203.0.113.128/25": ""},
+}
 
 
 def cases(table, members):

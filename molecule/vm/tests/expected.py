@@ -26,6 +26,8 @@ FLOW_LIMIT = {"enp65s0": {200}}
 COALESCE = {"rx-usecs": "0"}
 RING = {"RX": "4096"}
 PAUSE = {"Autonegotiate": "off", "RX": "off", "TX": "off"}
+# Where the route of each NIC's network leads, and its metrics.
+ROUTES = {"enp65s0": ("10.64.0.0/24", "initcwnd 20 initrwnd 20"), "enp129s0": ("10.64.1.0/24", "quickack 1")}
 # What the emulated NIC (82576) and its driver have not, so that a report has to say so.
 UNSUPPORTED = ("rx-frames", "adaptive-rx", "ntuple", "eee")
 

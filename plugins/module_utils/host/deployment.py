@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,9 +32,14 @@ WATCH_FILE = f"{UNITS}/{WATCH}"
 WATCH_ENABLED = f"{UNITS}/multi-user.target.wants/{WATCH}"
 NICS = "lowlatency-nics.service"
 NICS_FILE = f"{UNITS}/{NICS}"
+ROUTES = "lowlatency-routes.service"
+ROUTES_FILE = f"{UNITS}/{ROUTES}"
+ROUTES_ENABLED = f"{UNITS}/multi-user.target.wants/{ROUTES}"
+# The domain that needs the watch for routes.
+ROUTES_DOMAIN = "route_metrics"
 RULES_FILE = "/etc/udev/rules.d/90-lowlatency.rules"
-# What an event of a NIC undoes: names of domains, in their order.
-NIC_DOMAINS = ("ethtool", "irq_affinity", "qdisc")
+# What an event of a NIC, or of a route, undoes: names of domains, in their order.
+NIC_DOMAINS = ("ethtool", "irq_affinity", "qdisc", ROUTES_DOMAIN)
 MARKS = "/run/lowlatency/nics"
 UDEV = "/run/udev/control"
 FORMAT = 1
@@ -51,7 +56,7 @@ _UNIT_TEXT = f"""\
 Description=Low-latency settings that Linux has no file for
 Documentation=file:{DESIRED}
 # The watch comes first: a NIC that this run does not see yet is seen by that.
-After=network.target network-online.target irqbalance.service systemd-sysctl.service {WATCH}
+After=network.target network-online.target irqbalance.service systemd-sysctl.service {WATCH} {ROUTES}
 
 [Service]
 Type=oneshot
@@ -100,6 +105,25 @@ ExecStart={PROGRAM} apply --only {",".join(NIC_DOMAINS)} --wait {PATIENCE} --tri
 ExecStopPost=/bin/sleep 5
 """
 
+_ROUTES_TEXT = f"""\
+# Owned by lowlatency.fleet: rewritten as a whole.
+[Unit]
+Description=Watch for routes that come or change without their low-latency metrics
+Documentation=file:{DESIRED}
+After={WATCH}
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart={PROGRAM} watch
+# It ends by itself, and well, where no routes are wanted.
+Restart=on-failure
+RestartSec=5
+Nice=10
+
+[Install]
+WantedBy=multi-user.target
+"""
+
 _RULES_TEXT = f"""\
 # Owned by lowlatency.fleet: rewritten as a whole. Tells {WATCH} of NICs (no virtual ones) that appear, are renamed (move)
 # or change their queues: fewer of them have new interrupts too. A mark that is there already is enough; nothing is started for it.
@@ -114,6 +138,8 @@ _TEXTS = (
     ("agent.watch_file", WATCH_FILE, _WATCH_TEXT),
     ("agent.rules_file", RULES_FILE, _RULES_TEXT),
 )
+# And where metrics of routes are wanted.
+_ROUTES_TEXTS = (("agent.routes_file", ROUTES_FILE, _ROUTES_TEXT),)
 
 
 @dataclass(frozen=True)
@@ -121,7 +147,7 @@ class AgentState:
     """What starts the agent, and why nothing can.
 
     ``watch`` is how the watch for NICs is now (``active``, or systemd's word for what it is instead), ``blind`` why it will see
-    nothing, ``held`` what its files hold.
+    nothing, ``held`` what its files hold. ``routes`` is how the watch for routes is.
     """
 
     enabled: bool
@@ -130,6 +156,8 @@ class AgentState:
     watch_enabled: bool = False
     blind: str = ""
     held: Mapping[str, bytes | None] = field(default_factory=dict)
+    routes: str = ""
+    routes_enabled: bool = False
 
 
 def kept(host: Host) -> dict[str, dict[str, Any]]:
@@ -152,6 +180,16 @@ def _is_desired(desired: Mapping[str, Any]) -> bool:
         isinstance(parts, dict) and all(isinstance(spec, dict) for spec in parts.values()) for parts in desired.values())
 
 
+def _texts(desired: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    """The files that a desired state needs, each with its control and its text."""
+    return _TEXTS + (_ROUTES_TEXTS if wants_routes(desired) else ())
+
+
+def wants_routes(desired: Mapping[str, Any]) -> bool:
+    """Whether a desired state speaks of any route."""
+    return any(spec.get("routes") for spec in (desired.get(ROUTES_DOMAIN) or {}).values())
+
+
 def desired_text(desired: Mapping[str, Any]) -> bytes:
     """The file of a desired state: sorted, so that equal states are equal bytes."""
     return (json.dumps({"format": FORMAT, "desired": desired}, indent=1, sort_keys=True) + "\n").encode()
@@ -163,9 +201,11 @@ def impossible(host: Host) -> str:
 
 
 def in_force(host: Host) -> bool:
-    """Whether what ``kept`` says will be applied at the next boot, and when a NIC appears after it."""
-    links = all(os.path.lexists(host.path(link)) for link in (ENABLED, WATCH_ENABLED))
-    return links and all(host.exists(path) for path in (PROGRAM, *(path for _control, path, _text in _TEXTS)))
+    """Whether what ``kept`` says will be applied at the next boot, and when a NIC or a route comes after it. Raises ``Unreadable``."""
+    desired = kept(host)
+    links = (ENABLED, WATCH_ENABLED, *((ROUTES_ENABLED,) if wants_routes(desired) else ()))
+    files = (PROGRAM, *(path for _control, path, _text in _texts(desired)))
+    return all(os.path.lexists(host.path(link)) for link in links) and all(host.exists(path) for path in files)
 
 
 def interpreter() -> str:
@@ -177,62 +217,70 @@ def interpreter() -> str:
 def read(host: Host, spec: Mapping[str, Any]) -> AgentState:
     """The state of the agent's units; raises ``ProgramFailed``."""
     cannot = impossible(host)
-    enabled, watched = (os.path.lexists(host.path(link)) for link in (ENABLED, WATCH_ENABLED))
+    enabled, watched, routes = (os.path.lexists(host.path(link)) for link in (ENABLED, WATCH_ENABLED, ROUTES_ENABLED))
     if cannot or not host.live:
-        return AgentState(enabled, cannot, "active" if watched else "inactive", watched, held=_held(host))
+        now, then = ("active" if link else "inactive" for link in (watched, routes))
+        return AgentState(enabled, cannot, now, watched, held=_held(host), routes=then, routes_enabled=routes)
     blind = "" if host.exists(UDEV) else "no udev runs here, so nothing tells of NICs that appear later"
-    return AgentState(enabled, "", _watch_now(), watched, blind, _held(host))
+    return AgentState(enabled, "", _now(WATCH, NICS, UNIT), watched, blind, _held(host), _now(ROUTES), routes)
 
 
 def _held(host: Host) -> dict[str, bytes | None]:
-    return {path: host.content_and_mode(path)[0] for _control, path, _text in _TEXTS}
+    return {path: host.content_and_mode(path)[0] for _control, path, _text in (*_TEXTS, *_ROUTES_TEXTS)}
 
 
-def _watch_now() -> str:
-    """How the watch is by systemd's word; ``outdated`` where a unit's file is newer than what systemd knows of it."""
-    blocks = output_of("systemctl", "show", "--no-pager", "--property=ActiveState,NeedDaemonReload", "--", WATCH, NICS, UNIT).strip().split("\n\n")
-    watch, *others = (dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks)
-    outdated = any(unit.get("NeedDaemonReload") == "yes" for unit in (watch, *others))
-    return "outdated" if outdated else watch.get("ActiveState", "")
+def _now(*units: str) -> str:
+    """How the first of some units is by systemd's word; ``outdated`` where a file of them is newer than what systemd knows of it."""
+    blocks = output_of("systemctl", "show", "--no-pager", "--property=ActiveState,NeedDaemonReload", "--", *units).strip().split("\n\n")
+    first, *others = (dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks)
+    outdated = any(unit.get("NeedDaemonReload") == "yes" for unit in (first, *others))
+    return "outdated" if outdated else first.get("ActiveState", "")
 
 
 def plan(state: AgentState, spec: Mapping[str, Any]) -> Plan:
     """The units enabled and the watch active, and the files; ``spec`` has ``program`` (bytes) and ``desired``."""
     if state.impossible:
-        return Plan(_units(state))
+        return Plan(_units(state, spec["desired"]))
     files = (
         OwnedFile("agent.program", PROGRAM, spec["program"], 0o755),
         OwnedFile("agent.desired", DESIRED, desired_text(spec["desired"])),
-        *(OwnedFile(control, path, text.encode()) for control, path, text in _TEXTS),
+        *(OwnedFile(control, path, text.encode()) for control, path, text in _texts(spec["desired"])),
     )
-    return Plan(_units(state), files)
+    return Plan(_units(state, spec["desired"]), files)
 
 
 def standing(host: Host) -> tuple[Setting, ...]:
-    """The agent's own units, for its own verdict; raises ``ProgramFailed``."""
-    return tuple(judged(setting) for setting in _units(read(host, {})))
+    """The agent's own units, for its own verdict; raises ``ProgramFailed`` and ``Unreadable``."""
+    return tuple(judged(setting) for setting in _units(read(host, {}), kept(host)))
 
 
-def _units(state: AgentState) -> tuple[Setting, ...]:
+def _units(state: AgentState, desired: Mapping[str, Any]) -> tuple[Setting, ...]:
     if state.impossible:
         return (unsupported("agent.unit", UNIT, "enabled", state.impossible),)
     now = "enabled" if state.enabled else "disabled"
-    # other files than ours are loaded: they have to be written, and loaded again
-    current = "outdated" if state.watch == "active" and any(state.held.get(path) != text.encode() for _control, path, text in _TEXTS) else state.watch
-    return (
+    units = (
         Setting("agent.unit", UNIT, "enabled", now, now),
-        Setting("agent.watch", WATCH, "active", current, "active" if state.watch_enabled else "inactive", reason=state.blind),
+        Setting("agent.watch", WATCH, "active", _loaded(state, state.watch, _TEXTS), "active" if state.watch_enabled else "inactive", reason=state.blind),
     )
+    if not wants_routes(desired):
+        return units
+    routes = Setting("agent.routes", ROUTES, "active", _loaded(state, state.routes, _ROUTES_TEXTS), "active" if state.routes_enabled else "inactive")
+    return (*units, routes)
+
+
+def _loaded(state: AgentState, now: str, texts: Iterable[tuple[str, str, str]]) -> str:
+    """How a unit is; where other files than ours are loaded, they have to be written, and loaded again."""
+    return "outdated" if now == "active" and any(state.held.get(path) != text.encode() for _control, path, text in texts) else now
 
 
 def write(host: Host, state: AgentState, setting: Setting) -> None:
-    """Enable one of the units, which makes systemd load all of them; the watch is started too. Raises ``ProgramFailed``."""
+    """Enable one of the units, which makes systemd load all of them; the watches are started too. Raises ``ProgramFailed``."""
     where = () if host.live else (f"--root={host.root}",)
     output_of("systemctl", *where, "enable", "--", setting.name)
-    if setting.name == WATCH and host.live:
-        if not state.blind:
-            output_of("udevadm", "control", "--reload")
-        output_of("systemctl", "restart", "--", WATCH)
+    if setting.name == WATCH and host.live and not state.blind:
+        output_of("udevadm", "control", "--reload")
+    if setting.name in (WATCH, ROUTES) and host.live:
+        output_of("systemctl", "restart", "--", setting.name)
 
 
 def watch_in_words(host: Host) -> str:
@@ -241,7 +289,7 @@ def watch_in_words(host: Host) -> str:
         return ""
     try:
         shown = output_of("systemctl", "show", "--no-pager", "--property=ExecMainExitTimestamp,Result", "--", NICS)
-        watch = _watch_now()
+        watch = _now(WATCH, NICS, UNIT)
     except ProgramFailed as error:
         return f"NICs: {error}\n"
     words = dict(line.partition("=")[::2] for line in shown.splitlines())

@@ -162,11 +162,11 @@ def _same(one: Any, other: Any) -> bool:
 def _merge_items(target: list[Any], items: list[Any], part: str, path: tuple[str, ...], said_by: dict[tuple[str, ...], str]) -> None:
     """Items that are not there yet; an item of the same name is merged with what this part says of it."""
     for item in items:
-        same = next((other for other in target if _item_name(other) == _item_name(item)), None)
+        same = next((other for other in target if item_name(other) == item_name(item)), None)
         if same is None:
             target.append(_copy(item))
         elif isinstance(item, dict) and isinstance(same, dict):
-            _merge_into(same, item, part, (*path, _item_name(item)), said_by)
+            _merge_into(same, item, part, (*path, item_name(item)), said_by)
 
 
 def updated_spec(kept: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,20 +177,25 @@ def updated_spec(kept: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, A
         if isinstance(value, dict) and isinstance(before, dict):
             updated[key] = updated_spec(before, value)
         elif isinstance(value, list) and isinstance(before, list):
-            named = {_item_name(item) for item in value}
-            updated[key] = [item for item in before if _item_name(item) not in named] + value
+            named = {item_name(item) for item in value}
+            updated[key] = [item for item in before if item_name(item) not in named] + value
         else:
             updated[key] = value
     return updated
 
 
-# What names an item of a list: a NIC, a mount, the pages of one size on one node, the connections of a service to some peers.
+# What names an item of a list: a selection of routes, by all of it; a NIC, a mount, the pages of one size on one node, the connections of
+# a service to some peers.
+_SELECTION = ("to", "within", "interface", "table")
 _NAMES = (("interface", "pci", "mac"), ("path",), ("size", "node"), ("unit", "peers"))
 
 
-def _item_name(item: Any) -> str:
+def item_name(item: Any) -> str:
+    """What an item of a list goes by; those of one name are the same item."""
     if not isinstance(item, dict):
         return str(item)
+    if "to" in item:
+        return " ".join(f"{key} {item[key]}" for key in _SELECTION if item.get(key) not in (None, ""))
     names = (" ".join(str(item[key]) for key in keys if item.get(key) not in (None, "")) for keys in _NAMES)
     return next((name for name in names if name), str(sorted(item.items(), key=str)))
 
@@ -204,13 +209,15 @@ def without_items(desired: Mapping[str, Any], kept: Mapping[str, Any], names: fr
 def _without_named(value: Any, kept: Any, names: frozenset[str]) -> Any:
     if not names or not isinstance(value, list):
         return value
-    before = {_item_name(item): item for item in kept} if isinstance(kept, list) else {}
-    items = [before.get(_item_name(item)) if _goes_by(item, names) else item for item in value]
+    before = {item_name(item): item for item in kept} if isinstance(kept, list) else {}
+    items = [before.get(item_name(item)) if _goes_by(item, names) else item for item in value]
     return [item for item in items if item is not None]
 
 
 def _goes_by(item: Any, names: frozenset[str]) -> bool:
-    """Whether one of the values that name an item is among ``names``."""
+    """Whether the name of a selection, or one of the values that name another item, is among ``names``."""
+    if isinstance(item, dict) and "to" in item:
+        return item_name(item) in names
     return isinstance(item, dict) and any(str(item.get(key)) in names for keys in _NAMES for key in keys if item.get(key) not in (None, ""))
 
 

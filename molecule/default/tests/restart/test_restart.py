@@ -7,11 +7,12 @@ import subprocess
 
 import pytest
 from conftest import container, container_name, sack_sets
-from expected import FEATURES, SACK_OFF_TOWARDS, SYSCTLS, cases
+from expected import FEATURES, ROUTES, SACK_OFF_TOWARDS, SYSCTLS, cases
 from snapshot import machine_state
 
 RESTARTED = {"md-gateways": {"hosts": ["md-gw-1"]}, "replay-servers": {"hosts": ["replay-1"]}}
 SETTINGS = {group: SYSCTLS[group] for group in RESTARTED}
+REPLAYED = {"replay-servers": {"hosts": ["replay-1"]}}
 OFFLOADS = {group: FEATURES[group] for group in RESTARTED}
 
 
@@ -40,6 +41,11 @@ def test_sack_filter_is_there_again_before_any_agent():
     moments = "systemctl show --property=ActiveEnterTimestampMonotonic --value lowlatency-sack.service network-pre.target lowlatency.service"
     sack, network, agent = (int(word) for word in host.check_output(moments).split())
     assert 0 < sack <= network < agent
+
+
+@pytest.mark.parametrize(("node", "prefix", "metrics"), cases({"replay-servers": ROUTES["replay-servers"]}, REPLAYED))
+def test_routes_have_their_metrics_again(node, prefix, metrics, host):
+    assert " ".join(host.check_output("ip route show exact %s", prefix).split()).endswith(metrics)
 
 
 @pytest.mark.parametrize("node", ["md-gw-1", "replay-1"])

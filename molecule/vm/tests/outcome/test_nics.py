@@ -18,6 +18,7 @@ from expected import (
     PAUSE,
     QDISC,
     RING,
+    ROUTES,
     RPS_FLOWS,
     TABLE_QUEUES,
     UDP_HASH,
@@ -50,6 +51,25 @@ def test_channels(name, nic):
 def test_ring_coalescing_and_flow_control(name, nic, option, wanted):
     held = shown(name, option, nic)
     assert {key: held[key] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize(("name", "nic"), NODE_AND_NIC)
+def test_metrics_of_the_route_to_the_network_of_a_nic(name, nic):
+    prefix, metrics = ROUTES[nic]
+    (route,) = json.loads(lab.run(name, f"ip -j route show exact {prefix}"))
+    assert (route["dev"], route["protocol"], route["scope"]) == (nic, "kernel", "link")
+    assert " ".join(f"{key} {value}" for entry in route["metrics"] for key, value in entry.items()) == metrics
+
+
+def test_a_connection_over_such_a_route_begins_with_its_window():
+    shown = lab.run("lab-a", """
+python3 - <<'END'
+import socket, subprocess
+with socket.create_connection(("10.64.0.2", 22)) as link:
+    print(subprocess.run(["ss", "-tin", "dst", "10.64.0.2"], capture_output=True, text=True, check=True).stdout)
+END
+""")
+    assert " cwnd:20 " in shown
 
 
 @pytest.mark.parametrize(("name", "nic"), NODE_AND_NIC)

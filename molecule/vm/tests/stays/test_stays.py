@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 
 import lab
+import pytest
 from conftest import cpulist
-from expected import CHANNELS, COALESCE, FEATURES, NICS, RING
+from expected import CHANNELS, COALESCE, FEATURES, NICS, RING, ROUTES
 
 # Under emulation one run takes 10 to 20 s, of which nearly all is Python's; a real host is done in 4 s.
 PATIENCE = 120
@@ -31,9 +32,17 @@ for nic in enp65s0 enp129s0; do
     echo "$nic flows $(cat /sys/class/net/$nic/queues/rx-*/rps_flow_cnt | sort -u | tr '\n' ' ') timer $(cat /sys/class/net/$nic/gro_flush_timeout)"
     tc qdisc show dev $nic | awk -v nic=$nic '{ print nic, "qdisc", $2, /parent/ ? "below" : "root", /flow_limit 200p/ ? "200" : "" }' | sort | uniq -c
     for queue in /sys/class/net/$nic/queues/tx-*; do echo "$nic $(basename $queue) $(cat $queue/xps_cpus 2>/dev/null)"; done
+    ip -4 route show dev $nic | sed "s/^/$nic route /"
 done
 """
-WATCH = "systemctl is-active lowlatency-nics.path"
+WATCH = "systemctl is-active lowlatency-nics.path lowlatency-routes.service"
+# What gives the kernel a route anew: a person, the link, and the network manager.
+ROUTES_AGAIN = {
+    "by hand": "ip route del 10.64.0.0/24; ip route add 10.64.0.0/24 dev enp65s0 proto kernel scope link src {address}",
+    "link down and up": "ip link set enp65s0 down; sleep 1; ip link set enp65s0 up; sleep 3",
+    "reconfigured": "networkctl reconfigure enp65s0; sleep 3",
+    "restarted": "systemctl restart systemd-networkd; networkctl reconfigure enp65s0; sleep 3",
+}
 # A vector is in use, and has a name, when the network manager has brought the interface up.
 LOADED_AGAIN = r"""
 rmmod igb
@@ -67,6 +76,7 @@ ip link set enp129s0 up
 """
 DOWN_AND_UP = r"""
 exec 2>&1
+exec 9>/run/lowlatency.lock; flock 9
 queue=/sys/class/net/enp65s0/queues/tx-1/xps_cpus
 old=$(cat $queue)
 echo 02 > $queue
@@ -116,8 +126,15 @@ def is_right(found):
     assert len(on_cpus) >= sum(CHANNELS.values())
     assert {f"{nic} {feature}: {word}" for nic in NICS for feature, word in FEATURES.items()} <= found
     assert {f"{nic} channels {count}" for nic, count in CHANNELS.items()} <= found
+    assert routes(found) == {nic: metrics for nic, (_prefix, metrics) in ROUTES.items()}
     assert {f"{nic} ring {RING['RX']}" for nic in NICS} | {f"{nic} rx-usecs: {COALESCE['rx-usecs']}" for nic in NICS} <= found
     return all(cpulist(line.split()[1]) <= NICS[line.split()[0].split("-")[0]] for line in on_cpus)
+
+
+def routes(found):
+    """{NIC: metrics of the route to its network}, in the words of ip route."""
+    words = {line.split()[0]: line.split() for line in found for prefix, _metrics in ROUTES.values() if f" route {prefix} " in line}
+    return {nic: " ".join(said[said.index("src") + 2:]) for nic, said in words.items()}
 
 
 @contextlib.contextmanager
@@ -128,13 +145,13 @@ def left_as_it_was(name):
     assert is_right(before)
     yield before
     assert settings(name) == before
-    assert lab.run(name, WATCH).strip() == "active"
+    assert lab.run(name, WATCH).split() == ["active", "active"]
 
 
 def test_watch_is_enabled_and_active(host):
     assert host.check_output("systemctl is-enabled lowlatency-nics.path") == "enabled"
-    assert host.check_output(WATCH) == "active"
-    units = "lowlatency.service lowlatency-nics.service lowlatency-nics.path"
+    assert host.check_output(WATCH).split() == ["active", "active"]
+    units = "lowlatency.service lowlatency-nics.service lowlatency-nics.path lowlatency-routes.service"
     assert host.run(f"systemd-analyze verify {units}").rc == 0
     assert "NeedDaemonReload=yes" not in host.check_output(f"systemctl show --property=NeedDaemonReload {units}")
 
@@ -173,14 +190,25 @@ def test_interface_that_is_renamed_has_its_settings_again():
         wait_until(name, lambda: settings(name) == before, "features and interrupts are back")
 
 
-def test_link_that_goes_down_and_up_tells_nobody_and_loses_nothing():
-    """The agent is not told (docs/decisions/0011-nic-events.md), so with this driver nothing may depend on it."""
+@pytest.mark.parametrize("way", ROUTES_AGAIN)
+def test_route_that_comes_again_has_its_metrics_again(way):
     name = "lab-b"
-    with left_as_it_was(name):
+    with left_as_it_was(name) as before:
+        undone = undone_by(name, ROUTES_AGAIN[way].format(address="10.64.0.2"))
+        assert routes(undone)["enp65s0"] == "", "the route is a new one"
+        wait_until(name, lambda: settings(name) == before, "its metrics are back")
+        wait_until(name, lambda: idle(name), "the agent is idle again")
+
+
+def test_link_that_goes_down_and_up_tells_udev_nothing_and_loses_nothing_of_the_nic():
+    """Of the NIC nobody is told (docs/decisions/0011-nic-events.md), so with this driver nothing may depend on it. Its routes are another matter."""
+    name = "lab-b"
+    with left_as_it_was(name) as before:
         shown = lab.run(name, DOWN_AND_UP).splitlines()
         assert [line for line in shown if "/devices/virtual/net/test0" in line], "the monitor saw nothing at all"
         assert [line for line in shown if "enp65s0" in line] == []
         assert "XPS 02" in shown
+        wait_until(name, lambda: settings(name) == before, "the routes have their metrics again")
 
 
 def test_host_is_healthy(host, node):

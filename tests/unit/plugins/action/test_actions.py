@@ -21,6 +21,7 @@ from ansible_collections.lowlatency.fleet.plugins.action import (
     nic_firmware,
     preflight,
     qdisc,
+    route_metrics,
     sack_filter,
     sockets,
     tunables,
@@ -33,7 +34,8 @@ from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transactio
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import two_sockets
 
 JOINING = {"ethtool": ethtool, "hugepages": hugepages, "irq_affinity": irq_affinity, "kernel_cmdline": kernel_cmdline,
-           "nic_firmware": nic_firmware, "qdisc": qdisc, "sack_filter": sack_filter, "sockets": sockets, "tunables": tunables, "units": units}
+           "nic_firmware": nic_firmware, "qdisc": qdisc, "route_metrics": route_metrics, "sack_filter": sack_filter, "sockets": sockets,
+           "tunables": tunables, "units": units}
 RIGHT: dict[str, dict[str, Any]] = {
     "ethtool": {"nics": [{"interface": "eth0"}], "features": {"gro": "off"}, "channels": {"queues": "irq-cpus"}, "rings": {"rx": "max"},
                 "coalesce": {"rx-usecs": 0, "rx-frames": 1}, "pause": {"rx": "off"}, "rps": {"rps_cpus": ""}, "required": ["coalesce.rx-usecs"]},
@@ -44,6 +46,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "qdisc": {"nics": [{"interface": "eth0"}], "qdisc": {"kind": "fq", "options": {"maxrate": "5gbit"}}},
     "sack_filter": {"prefixes": ["10.20.0.0/16", "fd20::/16"], "traffic": "orders"},
     "sockets": {"services": [{"unit": "order-entry.service", "expects": {"nodelay": True}, "look_inside": True}]},
+    "route_metrics": {"metrics": {"initcwnd": 20}, "routes": [{"to": "10.64.0.0/24", "table": "main", "management": False, "metrics": {"quickack": 1}}]},
     "tunables": {"values": {"vm.swappiness": 10}},
     "units": {"removed": ["irqbalance"]},
 }
@@ -56,6 +59,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "qdisc": ({"nics": [{"interface": "eth0"}], "qdisc": {"kind": "cake"}}, "there are: fq"),
     "sack_filter": ({"prefixes": ["10.20.0.0/16"], "traffic": "wan"}, "R14"),
     "sockets": ({"services": [{"unit": "order-entry", "expects": {"nodelay": True}}]}, "not the name of a systemd service"),
+    "route_metrics": ({"metrics": {"initcwnd": 41}, "routes": [{"to": "default"}]}, "1 to 40"),
     "tunables": ({"values": {"vm.swappiness": True}}, "YAML boolean"),
     "units": ({"removed": ["sshd"]}, "never removed"),
 }

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils import agent, runner
@@ -23,7 +24,9 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.host.programs imp
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import CHANGED, DRIFTED, ERROR, OK, Plan
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_host import PROGRAM, Writes, begun, tunable_machine
 
-FILES = {path: text for _control, path, text in deployment._TEXTS}
+FILES = {path: text for _control, path, text in (*deployment._TEXTS, *deployment._ROUTES_TEXTS)}
+NIC_FILES = [path for _control, path, _text in deployment._TEXTS]
+ROUTES = {"route_metrics": {"site": {"metrics": {"initcwnd": 20}, "routes": [{"to": "10.64.0.0/24"}]}}}
 SPEC = {"program": PROGRAM, "desired": {}}
 
 
@@ -122,7 +125,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
-@pytest.mark.parametrize("path", [*FILES, deployment.PROGRAM, deployment.ENABLED, deployment.WATCH_ENABLED])
+@pytest.mark.parametrize("path", [*NIC_FILES, deployment.PROGRAM, deployment.ENABLED, deployment.WATCH_ENABLED])
 def test_nothing_lasts_where_a_part_of_the_agent_is_missing(root: Path, path: str) -> None:
     assert deployment.in_force(Host(str(root)))
     (root / path[1:]).unlink()
@@ -133,7 +136,7 @@ def test_nothing_lasts_where_a_part_of_the_agent_is_missing(root: Path, path: st
     assert deployment.in_force(Host(str(root))) and not runner.audit(begun(root)).changed
 
 
-@pytest.mark.parametrize("path", FILES)
+@pytest.mark.parametrize("path", NIC_FILES)
 def test_a_file_that_somebody_changed_is_loaded_again(root: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     (root / path[1:]).write_text("# changed\n")
     writes = Writes(monkeypatch)
@@ -161,19 +164,24 @@ class Systemd:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[str] = []
         self.watch, self.then, self.reload, self.last = "inactive", "active", "no", ""
+        self.routes = "inactive"
         monkeypatch.setattr(deployment, "output_of", self.output_of)
         monkeypatch.setattr(deployment, "without_systemd", lambda host: "")
 
     def output_of(self, *command: str) -> str:
         if command[1] == "show" and "ExecMainExitTimestamp" in " ".join(command):
             return f"Result=success\nExecMainExitTimestamp={self.last}\n"
+        if command[1] == "show" and deployment.ROUTES in command:
+            return f"ActiveState={self.routes}\nNeedDaemonReload=no\n"
         if command[1] == "show":
             return (f"ActiveState={self.watch}\nNeedDaemonReload=no\n\nActiveState=inactive\nNeedDaemonReload={self.reload}\n"
                     "\nActiveState=inactive\nNeedDaemonReload=no\n")
         self.asked.append(" ".join(command))
         if command[1] == "enable":
             self.reload = "no"
-        if command[1] == "restart":
+        if command[1] == "restart" and command[-1] == deployment.ROUTES:
+            self.routes = self.then
+        elif command[1] == "restart":
             self.watch = self.then
         return ""
 
@@ -189,7 +197,7 @@ def running(tmp_path: Path) -> Running:
     for path, text in FILES.items():
         (tmp_path / path[1:]).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path[1:]).write_text(text)
-    for link in (deployment.ENABLED, deployment.WATCH_ENABLED, deployment.UDEV):
+    for link in (deployment.ENABLED, deployment.WATCH_ENABLED, deployment.ROUTES_ENABLED, deployment.UDEV):
         (tmp_path / link[1:]).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / link[1:]).touch()
     return Running(str(tmp_path))
@@ -233,6 +241,52 @@ def judged(host: Host) -> str:
 def test_a_watch_that_does_not_start_is_an_error(running: Running, systemd: Systemd, then: str, first: str, second: str) -> None:
     systemd.then = then
     assert [judged(running), judged(running)] == [first, second]
+
+
+# --- the watch for routes ---------------------------------------------------------------------------------------------
+
+
+def agent_of(host: Host, desired: Mapping[str, Any]) -> Plan:
+    return deployment.plan(deployment.read(host, {}), {"program": PROGRAM, "desired": desired})
+
+
+def test_there_is_a_watch_for_routes_where_some_are_wanted_and_not_elsewhere(running: Running, systemd: Systemd) -> None:
+    without, with_them = planned(running), agent_of(running, ROUTES)
+    assert {file.path for file in with_them.files} - {file.path for file in without.files} == {deployment.ROUTES_FILE}
+    assert [setting.name for setting in with_them.settings] == [*(setting.name for setting in without.settings), deployment.ROUTES]
+    assert agent_of(running, {"route_metrics": {"site": {"metrics": {"initcwnd": 20}, "routes": []}}}).settings == without.settings
+
+
+@pytest.mark.parametrize("word", ["inactive", "failed", "active"])
+def test_the_watch_for_routes_is_what_systemd_says(running: Running, systemd: Systemd, word: str) -> None:
+    systemd.routes = word
+    watch = agent_of(running, ROUTES).settings[2]
+    assert (watch.control, watch.desired, watch.current, watch.persisted) == ("agent.routes", "active", word, "active")
+    Path(running.path(deployment.ROUTES_FILE)).write_text("# changed\n")
+    assert agent_of(running, ROUTES).settings[2].current == ("outdated" if word == "active" else word)
+
+
+def test_the_watch_for_routes_is_enabled_and_started_anew(running: Running, systemd: Systemd) -> None:
+    deployment.write(running, deployment.read(running, {}), agent_of(running, ROUTES).settings[2])
+    assert systemd.asked == ["systemctl enable -- lowlatency-routes.service", "systemctl restart -- lowlatency-routes.service"]
+    assert agent_of(running, ROUTES).settings[2].current == "active"
+
+
+@pytest.mark.parametrize("missing", [deployment.ROUTES_FILE, deployment.ROUTES_ENABLED])
+def test_routes_do_not_last_without_their_watch(root: Path, running: Running, missing: str) -> None:
+    for path in (deployment.ROUTES_FILE, deployment.ROUTES_ENABLED):
+        shutil.copy(running.path(path), root / path[1:])
+    (root / missing[1:]).unlink()
+    assert deployment.in_force(Host(str(root)))
+    (root / deployment.DESIRED[1:]).write_bytes(deployment.desired_text(ROUTES))
+    assert not deployment.in_force(Host(str(root)))
+
+
+def test_the_agent_tells_of_a_watch_that_is_missing(running: Running, systemd: Systemd) -> None:
+    path = Path(running.path(deployment.DESIRED))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(deployment.desired_text(ROUTES))
+    assert [(setting.name, setting.state) for setting in deployment.standing(running)][2:] == [(deployment.ROUTES, DRIFTED)]
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------
