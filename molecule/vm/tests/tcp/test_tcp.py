@@ -15,7 +15,7 @@ import lab
 import pytest
 from connections import CAPTURE, CLIENT, CUT_OFF, RECONNECT, SERVER
 
-PORT, SECONDS = 7100, 1200
+PORT = 7100
 ADDRESS = {"lab-a": "10.64.{}.1", "lab-b": "10.64.{}.2"}
 DATA, PLAIN = 0, 1  # the wires: enp65s0 with enp65s0, enp129s0 with enp129s0
 CUT = r"""
@@ -69,9 +69,8 @@ def servers(booted):
     """A server on each address of each host; each listens on the ports that the tests cut too."""
     with contextlib.ExitStack() as stack:
         for name in lab.NAMES:
-            for wire in (DATA, PLAIN):
-                for port in (PORT, PORT + 1, PORT + 2):
-                    stack.enter_context(running(name, SERVER, address(name, wire), port, SECONDS))
+            places = [(address(name, wire), port) for wire in (DATA, PLAIN) for port in (PORT, PORT + 1, PORT + 2)]
+            stack.enter_context(running(name, SERVER, *(word for place in places for word in place)))
         yield
 
 
@@ -96,7 +95,9 @@ def test_first_flight_is_twenty_segments():
     port = PORT + 2
     # the handshake is let through, acknowledgements of data are not
     lab.run("lab-b", f"""nft -f - <<END
-table inet lab_flight {{ chain output {{ type filter hook output priority -10; tcp sport {port} tcp flags & (syn|ack) == ack drop; }} }}
+table inet lab_flight {{
+  chain output {{ type filter hook output priority -10; tcp sport {port} tcp flags & (syn|ack) == ack drop; }}
+}}
 END""")
     try:
         said = lab.run("lab-a", f"""python3 -c '
@@ -149,7 +150,7 @@ def syn_options(wire):
     nic = ("enp65s0", "enp129s0")[wire]
     capture, _ready = start("lab-b", CAPTURE, nic, PORT + 1, 30)
     with running("lab-a", CLIENT, address("lab-b", wire), PORT + 1) as words:
-        shown = lab.run("lab-a", f"ss -tiH state established sport = :{words[1]} dport = :{PORT + 1}")
+        shown = lab.run("lab-a", f"ss -tioH state established sport = :{words[1]} dport = :{PORT + 1}")
     said, _none = capture.communicate(timeout=60)
     return said.strip(), " sack " in f" {' '.join(shown.split())} "
 

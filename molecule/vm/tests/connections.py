@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
-# A server that accepts and keeps what it is sent: it ends with its time.
+# A server on each "address port" that accepts and keeps what it is sent, until its input ends.
 SERVER = r"""
-import selectors, socket, sys, time
-end = time.monotonic() + float(sys.argv[3])
-listener = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=64)
-print("ready", flush=True)
+import selectors, socket, sys
 selector = selectors.DefaultSelector()
-selector.register(listener, selectors.EVENT_READ)
-while time.monotonic() < end:
-    for key, _events in selector.select(1):
-        if key.fileobj is listener:
-            selector.register(listener.accept()[0], selectors.EVENT_READ)
+selector.register(sys.stdin, selectors.EVENT_READ)
+listeners = [socket.create_server((address, int(port)), backlog=64) for address, port in zip(sys.argv[1::2], sys.argv[2::2])]
+for listener in listeners:
+    selector.register(listener, selectors.EVENT_READ)
+print("ready", flush=True)
+while True:
+    for key, _events in selector.select():
+        if key.fileobj is sys.stdin:
+            sys.exit()
+        if key.fileobj in listeners:
+            selector.register(key.fileobj.accept()[0], selectors.EVENT_READ)
             continue
         try:
             open_still = key.fileobj.recv(1 << 20)
