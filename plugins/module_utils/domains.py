@@ -5,7 +5,7 @@
 
 Huge pages go first, before anything takes memory; services that move interrupts next, since what they moved is set after;
 driver and firmware of NICs are looked at before what lies on them; channels before features, features before interrupts (a NIC reset
-recreates them), then sysctl, and queueing disciplines after the channels they lie on and the default that sysctl sets, then metrics
+recreates them), then switches of /sys and sysctl, and queueing disciplines after the channels they lie on and the default that sysctl sets, then metrics
 of routes, which may name an algorithm that sysctl had loaded. Live sockets are looked at when all of it is set. The kernel command
 line comes last, after the host agent even: a boot is only tried on a host where all else went well.
 """
@@ -27,9 +27,23 @@ from .host.routes import batch_of as route_batch
 from .host.routes import read_routes, write_routes
 from .host.sack_filter import read_sack_filter, write_sack_filter
 from .host.sockets import read_sockets
+from .host.sysfs import read_sysfs, write_sysfs
 from .host.tunables import read_tunables, write_tunable
 from .host.units import read_units, write_unit
-from .model import cmdline, hugepages, irq, nic, nic_firmware, qdisc, routes, sack_filter, sockets, tunables, units
+from .model import (
+    cmdline,
+    hugepages,
+    irq,
+    nic,
+    nic_firmware,
+    qdisc,
+    routes,
+    sack_filter,
+    sockets,
+    sysfs,
+    tunables,
+    units,
+)
 from .model.setting import OwnedFile, Plan, Setting
 
 Spec = Mapping[str, Any]
@@ -124,9 +138,17 @@ IRQ_AFFINITY = Domain(
               "required_one_of": [["interface", "pci", "mac"]]}},
     irq.problems, read_irqs, irq.plan, write_irq, persistence="agent", each_alone=True,
 )
+SYSFS = Domain(
+    "sysfs",
+    {"values": {"type": "dict", "default": {}}, "housekeeping": {"type": "str"}},
+    sysfs.problems, read_sysfs, sysfs.plan, write_sysfs, persistence="agent",
+)
 TUNABLES = Domain(
     "tunables",
-    {"values": {"type": "dict", "required": True}},
+    {"values": {"type": "dict", "default": {}}, "overrides": {"type": "dict", "default": {}}, "housekeeping": {"type": "str"},
+     "paths": {"type": "list", "elements": "dict",
+               "options": {"bandwidth": {"type": "str", "required": True}, "round_trip_ms": {"type": "float", "required": True}}},
+     "small_buffers": {"type": "bool"}, "traffic": {"type": "str"}},
     tunables.problems, read_tunables, tunables.plan, write_tunable, persistence="file",
 )
 QDISC = Domain(
@@ -169,5 +191,5 @@ KERNEL_CMDLINE = Domain(
     boot=BootSteps(host_cmdline.arm, host_cmdline.settle, host_cmdline.tidy, host_cmdline.boot_files),
 )
 
-DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, TUNABLES, QDISC, SACK_FILTER,
-                                              ROUTE_METRICS, SOCKETS, KERNEL_CMDLINE)}
+DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, SYSFS, TUNABLES, QDISC,
+                                              SACK_FILTER, ROUTE_METRICS, SOCKETS, KERNEL_CMDLINE)}

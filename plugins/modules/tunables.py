@@ -13,7 +13,10 @@ version_added: "0.1.0"
 description:
   - Sets sysctl keys live and in one owned file, C(/etc/sysctl.d/80-lowlatency.conf), reads them back, and judges both.
   - A key that the running kernel, or this container, does not have is V(unsupported) and named; it is no failure.
-  - A value that a file read later will overwrite at boot has drifted, and the file is named.
+  - A value that something will overwrite at boot has drifted, and the culprit is named, such as a file of sysctl.d that is read later, tuned, or ufw.
+    Commands in scripts, units and crontabs that set a key otherwise are findings.
+  - A congestion control algorithm is refused where the kernel has neither it nor a module for it. The module is loaded at boot by one owned file,
+    C(/etc/modules-load.d/lowlatency.conf). New connections have the new algorithm, others keep theirs.
   - In a host-role playbook (where C(lowlatency_transaction) is true) the task only joins the transaction that the apply role runs.
 author:
   - contributors to lowlatency.fleet (@lowlatency-fleet)
@@ -24,8 +27,42 @@ options:
     description:
       - The keys and their values, as numbers or text. Vectors are written with blanks.
       - A YAML boolean is refused, since sysctl has none.
+      - C(kernel.watchdog_cpumask) may be V(planned), the CPUs of O(housekeeping).
     type: dict
-    required: true
+    default: {}
+  overrides:
+    description: More of them, which win over O(values); those of a site over those of a profile.
+    type: dict
+    default: {}
+  housekeeping:
+    description: The CPUs that V(planned) means, as a cpulist.
+    type: str
+  paths:
+    description:
+      - Long paths. The maxima C(net.core.rmem_max), C(net.core.wmem_max) and the third words of C(net.ipv4.tcp_rmem) and C(net.ipv4.tcp_wmem) are
+        raised to twice bandwidth x delay of the longest where O(values) has less. All four must be there.
+      - A smaller one in O(overrides) is refused.
+    type: list
+    elements: dict
+    suboptions:
+      bandwidth:
+        description: Bits per second, such as V(10gbit) (kbit, mbit, gbit).
+        type: str
+        required: true
+      round_trip_ms:
+        description: Round trip in milliseconds.
+        type: float
+        required: true
+  small_buffers:
+    description:
+      - Whether buffers are as small as 8 KiB (C(net.core.rmem_default), C(net.core.wmem_default)) and C(4096 8192 16384) (C(net.ipv4.tcp_rmem)).
+      - A finding tells what that costs. Refused for O(traffic) V(bulk) and V(wan).
+    type: bool
+  traffic:
+    description:
+      - What the host carries, V(market_data), V(orders), V(compute), V(bulk) or V(wan). Buffers that would harm it are refused, and C(net.ipv4.tcp_sack)
+        V(0) for V(wan).
+    type: str
 """
 
 EXAMPLES = r"""

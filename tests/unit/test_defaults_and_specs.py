@@ -18,6 +18,7 @@ from ansible_collections.lowlatency.fleet.plugins.action import preflight as pre
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS, NETWORK_OPTIONS, extra_options
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
+    buffers,
     cmdline,
     irq,
     nic,
@@ -27,6 +28,7 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
     qdisc,
     sack_filter,
     sockets,
+    sysfs,
     tunables,
     units,
 )
@@ -214,7 +216,9 @@ def test_a_profile_has_all_that_defaults_read_without_an_alternative(profile: st
 def test_what_a_profile_wants_is_right(profile: str) -> None:
     said = loaded(f"profiles/{profile}.yml")
     for role in ("kernel_tunables", "tcp_tuning"):
-        assert tunables.problems({"values": said.get(role, {}).get("sysctl", {})}) == []
+        traffic = said[role]["traffic"] if role == "tcp_tuning" else None
+        assert tunables.problems({"values": said.get(role, {}).get("sysctl", {}), "housekeeping": "0-3", "traffic": traffic}) == []
+    assert sysfs.problems({"values": said["kernel_tunables"].get("sysfs", {}), "housekeeping": "0-3"}) == []
     assert nic.problems({**said["nic_tuning"], "nics": []}) == []
     assert set(said["nic_tuning"]) <= {*nic.MAPPINGS, "required"}
     switches = [value for values in said["nic_tuning"].values() if isinstance(values, dict) for value in values.values() if not isinstance(value, int)]
@@ -240,6 +244,7 @@ def test_two_roles_do_not_speak_of_one_key(profile: str) -> None:
 def test_it_is_said_why_everything_matters(profile: str) -> None:
     said = loaded(f"profiles/{profile}.yml")
     controls = [key for role in ("kernel_tunables", "tcp_tuning") for key in said.get(role, {}).get("sysctl", {})]
+    controls += [sysfs.control_of(name) for name in said["kernel_tunables"].get("sysfs", {})]
     controls += [nic_firmware.DRIVER, nic_firmware.FIRMWARE, nic_firmware.WIDTH, nic_firmware.SPEED, nic_firmware.NODE]
     controls += [f"cmdline.{name}" for name in said.get("kernel_cmdline", {}).get("arguments", {})]
     controls += [f"svc.{name}" for name in said["noisy_services"]["removed"]]
@@ -315,6 +320,8 @@ def test_the_example_inventory_uses_only_known_keys() -> None:
             assert set(entry) <= set(NIC_KEYS)
         for name, value in variables.items():
             if name.endswith("_sysctl_extra"):
-                assert tunables.problems({"values": value}) == []
+                assert tunables.problems({"overrides": value}) == []
+            if name == "tcp_tuning_paths":
+                assert buffers.needed(value) > 0
             if name == "tcp_tuning_services":
                 assert sockets.problems({"services": value}) == []

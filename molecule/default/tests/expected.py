@@ -9,12 +9,15 @@ FAST_KEEPALIVE = {"net.ipv4.tcp_keepalive_time": "5", "net.ipv4.tcp_keepalive_in
 NO_WAITING = {"net.ipv4.tcp_slow_start_after_idle": "0", "net.ipv4.tcp_autocorking": "0"}
 SOUND_TCP = {"net.ipv4.tcp_sack": "1", "net.ipv4.tcp_dsack": "1", "net.ipv4.tcp_timestamps": "1", "net.ipv4.tcp_window_scaling": "1"}
 
+FAILING_OVER = {"net.core.somaxconn": "4096", "net.ipv4.tcp_max_syn_backlog": "4096", "net.ipv4.ip_local_port_range": "15000 60999",
+                "net.ipv4.tcp_fin_timeout": "15", "net.ipv4.tcp_orphan_retries": "3"}
 SYSCTLS = {
     "md-gateways": {**SOUND_TCP, **FAST_KEEPALIVE, **NO_WAITING},
     "order-gateways": {
         **SOUND_TCP, **FAST_KEEPALIVE, **NO_WAITING,
         "net.ipv4.tcp_rmem": "4096 131072 16777216", "net.ipv4.tcp_wmem": "4096 65536 16777216",
         "net.ipv4.tcp_no_metrics_save": "1", "net.ipv4.tcp_retries2": "8", "net.ipv4.tcp_tw_reuse": "1",
+        **FAILING_OVER,
     },
     "risk-engines": {**SOUND_TCP, **FAST_KEEPALIVE, **NO_WAITING},
     "replay-servers": {
@@ -26,6 +29,7 @@ SYSCTLS = {
         "net.ipv4.tcp_rmem": "4096 262144 67108864", "net.ipv4.tcp_wmem": "4096 65536 67108864",
         "net.ipv4.tcp_no_metrics_save": "1", "net.ipv4.tcp_mtu_probing": "1", "net.ipv4.tcp_notsent_lowat": "131072",
         "net.ipv4.tcp_keepalive_time": "30", "net.ipv4.tcp_keepalive_intvl": "5", "net.ipv4.tcp_keepalive_probes": "6",
+        **FAILING_OVER,
     },
 }
 GRO, TSO, LRO = "generic-receive-offload", "tcp-segmentation-offload", "large-receive-offload"

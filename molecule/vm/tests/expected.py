@@ -41,6 +41,14 @@ ARGUMENTS = [
     "nosoftlockup",
     "transparent_hugepage=never",
 ]
+# Files of the kernel, and what they say.
+SWITCHES = {
+    "/sys/kernel/mm/transparent_hugepage/enabled": "always madvise [never]",
+    "/sys/kernel/mm/transparent_hugepage/khugepaged/defrag": "0",
+    "/sys/kernel/mm/ksm/run": "0",
+    "/sys/devices/virtual/workqueue/cpumask": HOUSEKEEPING_MASK,
+    "/proc/sys/kernel/watchdog_cpumask": HOUSEKEEPING_LIST,
+}
 # What the image's administrator has on the command line.
 FOREIGN = "console=ttyS0,115200 nopti"
 

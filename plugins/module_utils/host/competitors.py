@@ -58,7 +58,7 @@ def read_competitors(host: Host, interfaces: Sequence[str], *, nic: bool = True,
     """
     ports = [_port(host, name) for name in interfaces]
     others = frozenset(host.names(NET)) - {"lo", "bonding_masters"} - {name for port in ports for name in port.names}
-    booted = _booted_units(host)
+    booted = booted_units(host)
     found = [*_tuned(host, ports, booted), *_links(host, ports), *_ifupdown(host, ports, others), *_rules(host, ports, others),
              *_scripts(host, ports, others, booted), *_openib(host, ports)]
     if nic:
@@ -112,7 +112,7 @@ def _executable(host: Host, name: str) -> bool:
         return False
 
 
-def _booted_units(host: Host) -> dict[str, str]:
+def booted_units(host: Host) -> dict[str, str]:
     """``{unit: folder of the link}`` of the units that a boot starts because they were enabled, without those that are masked."""
     folders = (UNITS, "/usr/lib/systemd/system")
     masked = {unit for unit in ("tuned.service", IRQBALANCE, "NetworkManager.service") for folder in (UNITS, "/run/systemd/system")
@@ -125,17 +125,22 @@ def _booted_units(host: Host) -> dict[str, str]:
 
 
 def _tuned(host: Host, ports: Sequence[Port], booted: Mapping[str, str]) -> list[Competitor]:
+    units, active, main = active_tuned(host, booted)
+    return tuned_competitors(units, ports, active, main.get("dynamic_tuning", "1"))
+
+
+def active_tuned(host: Host, booted: Mapping[str, str]) -> tuple[tuple[tuned.TunedUnit, ...], str, dict[str, str]]:
+    """The sections of the profiles of a tuned that runs or will, their names in words, and tuned-main.conf; empty where there is none."""
     active = " ".join(filter(None, (_text(host, f"/etc/tuned/{name}").strip() for name in ("active_profile", "post_loaded_profile"))))
     if not active or not ("tuned.service" in booted or _alive(host, _text(host, "/run/tuned/tuned.pid").strip())):
-        return []
+        return (), "", {}
     main = tuned.variables_of(_text(host, "/etc/tuned/tuned-main.conf"))
     folders = [*reversed(re.split(r"[\s,;]+", main["profile_dirs"])), *TUNED] if main.get("profile_dirs") else list(TUNED)
     profiles: list[tuned.TunedProfile] = []
     variables: dict[str, str] = {}
     _load(host, tuned.names_of(active), folders, profiles, variables, set())
     by_itself = _text(host, "/etc/tuned/profile_mode").strip() == "auto"
-    return tuned_competitors(tuned.merged(profiles, variables), ports, f"{active} (chosen by tuned itself)" if by_itself else active,
-                             main.get("dynamic_tuning", "1"))
+    return tuned.merged(profiles, variables), f"{active} (chosen by tuned itself)" if by_itself else active, main
 
 
 def _alive(host: Host, pid: str) -> bool:
@@ -262,17 +267,22 @@ def _rules(host: Host, ports: Sequence[Port], others: Collection[str]) -> Iterat
 
 
 def _scripts(host: Host, ports: Sequence[Port], others: Collection[str], booted: Mapping[str, str]) -> Iterator[Competitor]:
-    """Units, boot scripts, hooks of network tools and crontabs, and the scripts of the site that these run."""
+    for path, text, how in texts_that_run(host, booted):
+        yield from script_competitors(path, text, ports, others, how)
+
+
+def texts_that_run(host: Host, booted: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """``(path, text, who runs it)`` of units, boot scripts, hooks of network tools and crontabs, and of the scripts of the site that these run."""
     seen: set[str] = set(IFUPDOWN_ITSELF)
     run_by: dict[str, str] = {}
     for path, text, how in [*_unit_texts(host, booted), *_hook_texts(host), *_table_texts(host)]:
         seen.add(path)
-        yield from script_competitors(path, text, ports, others, how)
+        yield path, text, how
         for program in program_paths(text):
             run_by.setdefault(program, path)
     for program, path in sorted(run_by.items())[:FILES_LIMIT]:
         if program not in seen and (program.endswith(".sh") or _executable(host, program)):
-            yield from script_competitors(program, _text(host, program), ports, others, f"run by {path}:")
+            yield program, _text(host, program), f"run by {path}:"
 
 
 def _unit_texts(host: Host, booted: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:

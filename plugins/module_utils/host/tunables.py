@@ -1,7 +1,7 @@
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading and writing kernel tunables below /proc/sys, and the sysctl.d files that set them at boot."""
+"""Reading and writing kernel tunables below /proc/sys. The kernel loads the module of a congestion control algorithm when it is set."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..model.setting import Setting
-from ..model.tunables import CONGESTION_CONTROL, Tunable, TunablesState, dotted, proc_path
+from ..model.tunables import CONGESTION_CONTROL, MODULES_FILE, Tunable, TunablesState, proc_path, wanted
 from .container import container_kind
 from .files import write_kernel_file
 from .machine import Host, Unreadable
-
-# In rising order of right: a file of the same name in a later folder replaces the one before (sysctl.d(5)).
-FOLDERS = ("/lib/sysctl.d", "/usr/lib/sysctl.d", "/usr/local/lib/sysctl.d", "/run/sysctl.d", "/etc/sysctl.d")
+from .sysctl_sources import read_files, read_others
 
 
 def read_tunables(host: Host, spec: Mapping[str, Any]) -> TunablesState:
-    """The state of the keys of ``spec['values']``."""
-    values = {dotted(str(key)): value for key, value in spec.get("values", {}).items()}
+    """The state of the keys that the specification sets, and of what else sets them."""
+    values = wanted(spec)
     live = {key: _tunable(host, key) for key in sorted(values)}
-    algorithms = _algorithms(host, str(values[CONGESTION_CONTROL])) if CONGESTION_CONTROL in values else frozenset()
-    return TunablesState(live, _files(host), container_kind(host), algorithms)
+    algorithms, modules = _algorithms(host, values[CONGESTION_CONTROL]) if CONGESTION_CONTROL in values else (frozenset(), frozenset())
+    files = read_files(host)
+    later, competitors = read_others(host, values, files) if values else ((), ())
+    return TunablesState(live, files, container_kind(host), algorithms, modules, host.read_if_there(MODULES_FILE), later, competitors)
 
 
 def write_tunable(host: Host, state: TunablesState, setting: Setting) -> None:
@@ -42,16 +42,10 @@ def _tunable(host: Host, key: str) -> Tunable:
         return Tunable("", unreadable=error.why)
 
 
-def _files(host: Host) -> tuple[tuple[str, str], ...]:
-    chosen = {name: f"{folder}/{name}" for folder in FOLDERS for name in host.names(folder) if name.endswith(".conf")}
-    return tuple((chosen[name], host.read_if_there(chosen[name]) or "") for name in sorted(chosen))
-
-
-def _algorithms(host: Host, wanted: str) -> frozenset[str]:
-    """The algorithms this kernel has, counting ``wanted`` when a module for it can be loaded."""
+def _algorithms(host: Host, algorithm: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The algorithms this kernel has, counting ``algorithm`` when a module for it can be loaded; and those that are modules."""
     known = set((host.read_if_there("/proc/sys/net/ipv4/tcp_available_congestion_control") or "").split())
-    release = host.read_if_there("/proc/sys/kernel/osrelease") or ""
-    for index in ("modules.dep", "modules.builtin"):
-        if f"/tcp_{wanted}.ko" in (host.read_if_there(f"/lib/modules/{release}/{index}") or ""):
-            known.add(wanted)
-    return frozenset(known)
+    folder = f"/lib/modules/{host.read_if_there('/proc/sys/kernel/osrelease') or ''}"
+    found = {index: f"/tcp_{algorithm}.ko" in (host.read_if_there(f"{folder}/{index}") or "") for index in ("modules.dep", "modules.builtin")}
+    modules = frozenset([algorithm] if found["modules.dep"] else [])
+    return frozenset(known | modules | ({algorithm} if found["modules.builtin"] else set())), modules

@@ -12,9 +12,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .setting import ERROR, UNSUPPORTED, OwnedFile, Plan, Setting, unsupported
+from . import buffers
+from .competitors import Competitor, findings
+from .cpuset import format_cpulist, parse_cpulist
+from .setting import ERROR, UNSUPPORTED, OwnedFile, Plan, Setting, SpecError, unsupported
+from .sysctl_files import Later, assignments, dotted, normalised, value_at_boot
 
 OWNED_FILE = "/etc/sysctl.d/80-lowlatency.conf"
+MODULES_FILE = "/etc/modules-load.d/lowlatency.conf"
+_HEADER = "# Owned by lowlatency.fleet: rewritten as a whole. Change the inventory instead."
 
 # Keys that no supported kernel has, or that it has and ignores; and what does the work instead.
 NO_SUCH_TUNABLE = {
@@ -30,42 +36,95 @@ RANGES: dict[str, tuple[int, int]] = {
     "kernel.hung_task_timeout_secs": (0, 2**63 // 1000),
     "kernel.nmi_watchdog": (0, 1),
     "kernel.numa_balancing": (0, 3),
+    "kernel.sched_rt_period_us": (1, 2**31 - 1),
     "kernel.sched_rt_runtime_us": (-1, 2**31 - 1),
+    "kernel.soft_watchdog": (0, 1),
+    "kernel.softlockup_panic": (0, 1),
     "kernel.timer_migration": (0, 1),
     "kernel.watchdog": (0, 1),
+    "kernel.watchdog_thresh": (0, 60),
     "net.core.busy_poll": (0, 2**31 - 1),
     "net.core.busy_read": (0, 2**31 - 1),
+    "net.core.dev_weight": (1, 2**31 - 1),
     "net.core.netdev_budget": (0, 2**31 - 1),
+    "net.core.netdev_budget_usecs": (0, 2**31 - 1),
     "net.core.netdev_max_backlog": (0, 2**31 - 1),
+    "net.core.optmem_max": (0, 2**31 - 1),
     "net.core.rmem_default": (2304, 2**31 - 1),
     "net.core.rmem_max": (2304, 2**31 - 1),
+    "net.core.rps_sock_flow_entries": (0, 2**29),
     "net.core.somaxconn": (0, 2**31 - 1),
     "net.core.wmem_default": (4608, 2**31 - 1),
     "net.core.wmem_max": (4608, 2**31 - 1),
+    "net.ipv4.tcp_adv_win_scale": (-31, 31),
     "net.ipv4.tcp_autocorking": (0, 1),
+    "net.ipv4.tcp_base_mss": (0, 2**31 - 1),
     "net.ipv4.tcp_dsack": (0, 255),
+    "net.ipv4.tcp_early_retrans": (0, 4),
     "net.ipv4.tcp_fin_timeout": (0, 2**31 // 1000),
     "net.ipv4.tcp_keepalive_intvl": (1, 32767),
     "net.ipv4.tcp_keepalive_probes": (1, 127),
     "net.ipv4.tcp_keepalive_time": (1, 32767),
+    "net.ipv4.tcp_limit_output_bytes": (0, 2**31 - 1),
+    "net.ipv4.tcp_max_orphans": (0, 2**31 - 1),
+    "net.ipv4.tcp_max_syn_backlog": (0, 2**31 - 1),
+    "net.ipv4.tcp_max_tw_buckets": (0, 2**31 - 1),
+    "net.ipv4.tcp_min_snd_mss": (48, 65535),
+    "net.ipv4.tcp_moderate_rcvbuf": (0, 255),
     "net.ipv4.tcp_mtu_probing": (0, 2),
     "net.ipv4.tcp_no_metrics_save": (0, 255),
     "net.ipv4.tcp_notsent_lowat": (0, 2**32 - 1),
+    "net.ipv4.tcp_orphan_retries": (0, 255),
+    "net.ipv4.tcp_recovery": (0, 255),
+    "net.ipv4.tcp_retries1": (0, 255),
     "net.ipv4.tcp_retries2": (0, 255),
+    "net.ipv4.tcp_rto_min_us": (1, 2**31 - 1),
     "net.ipv4.tcp_sack": (0, 1),
     "net.ipv4.tcp_slow_start_after_idle": (0, 1),
+    "net.ipv4.tcp_syn_retries": (1, 127),
+    "net.ipv4.tcp_synack_retries": (0, 255),
+    "net.ipv4.tcp_syncookies": (0, 2),
     "net.ipv4.tcp_timestamps": (0, 2),
     "net.ipv4.tcp_tw_reuse": (0, 2),
     "net.ipv4.tcp_window_scaling": (0, 1),
     "vm.compaction_proactiveness": (0, 100),
+    "vm.dirty_background_ratio": (0, 100),
+    "vm.dirty_ratio": (0, 100),
+    "vm.max_map_count": (0, 2**31 - 1),
+    "vm.overcommit_memory": (0, 2),
     "vm.stat_interval": (0, 2**31 - 1),
     "vm.swappiness": (0, 200),
     "vm.zone_reclaim_mode": (0, 7),
 }
 
-# minimum, default and maximum in bytes; Linux 6.1 and 6.12 enforce the floor, later ones do not.
-BUFFER_TRIPLES = ("net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem")
 BUFFER_FLOOR = 4096
+
+
+@dataclass(frozen=True)
+class Vector:
+    """Numbers that rise from the first to the last: what each is, their unit, and the lowest and the highest that may be."""
+
+    names: tuple[str, ...]
+    unit: str
+    low: int
+    high: int
+
+
+# For tcp_rmem and tcp_wmem Linux 6.1 and 6.12 enforce the floor, later ones do not.
+_BUFFER = Vector(("minimum", "default", "maximum"), "bytes", BUFFER_FLOOR, 2**31 - 1)
+_PAGES = Vector(("low", "pressure", "high"), "pages", 0, 2**63 - 1)
+VECTORS = {
+    "net.ipv4.ip_local_port_range": Vector(("first", "last"), "ports", 1, 65535),
+    "net.ipv4.tcp_mem": _PAGES,
+    "net.ipv4.tcp_rmem": _BUFFER,
+    "net.ipv4.tcp_wmem": _BUFFER,
+    "net.ipv4.udp_mem": _PAGES,
+}
+_COUNTS = {2: "two", 3: "three"}
+
+# Sets of CPUs, which the kernel prints in its own spelling; "planned" means the housekeeping CPUs.
+CPU_SETS = ("kernel.watchdog_cpumask",)
+PLANNED = "planned"
 
 CONGESTION_CONTROL = "net.ipv4.tcp_congestion_control"
 
@@ -84,24 +143,20 @@ class Tunable:
 
 @dataclass(frozen=True)
 class TunablesState:
-    """The keys asked for, the sysctl.d files in the order they are read, and what limits this host."""
+    """The keys asked for, the sysctl.d files in the order they are read, and what limits this host.
+
+    ``algorithms`` are those of congestion control that this kernel has or has a module for, ``modules`` the latter; ``module_file`` is the text of
+    the owned file that loads one. ``later`` is what a boot sets after the files, ``competitors`` what else may set the keys otherwise.
+    """
 
     live: Mapping[str, Tunable]
     files: tuple[tuple[str, str], ...] = ()
     container: str = ""
     algorithms: frozenset[str] = field(default_factory=frozenset)
-
-
-def normalised(value: object) -> str:
-    """A value as the kernel prints it, vectors with single blanks."""
-    return " ".join(str(value).split())
-
-
-def dotted(key: str) -> str:
-    """A key in the form sysctl(8) prints: ``net/ipv4/conf/eth0.7/rp_filter`` -> ``net.ipv4.conf.eth0/7.rp_filter``."""
-    key = key.strip()
-    first = next((char for char in key if char in "./"), ".")
-    return key.translate(str.maketrans("./", "/.")) if first == "/" else key
+    modules: frozenset[str] = field(default_factory=frozenset)
+    module_file: str | None = None
+    later: tuple[Later, ...] = ()
+    competitors: tuple[Competitor, ...] = ()
 
 
 def proc_path(key: str) -> str:
@@ -111,8 +166,43 @@ def proc_path(key: str) -> str:
 
 def problems(spec: Mapping[str, Any]) -> list[str]:
     """What is wrong with the values asked for on any host: key, value, rule and remedy, one sentence each."""
-    values = spec.get("values", {})
-    return [problem for key, value in sorted(values.items()) for problem in _problem(str(key), value)] + _said_twice(values)
+    found: list[str] = []
+    for values in (spec.get("values") or {}, spec.get("overrides") or {}):
+        found += [problem for key, value in sorted(values.items()) for problem in _problem(str(key), value)] + _said_twice(values)
+    return found or _problems_together(spec)
+
+
+def _problems_together(spec: Mapping[str, Any]) -> list[str]:
+    """What is wrong with values that are right one by one."""
+    asked = _asked(spec)
+    found = [f"tunable {key}: {asked[key]!r}: {problem}" for key in CPU_SETS if key in asked for problem in _cpu_set_problem(asked[key], spec)]
+    overrides = {dotted(str(key)): normalised(value) for key, value in (spec.get("overrides") or {}).items()}
+    found += buffers.path_problems(spec.get("paths") or [], asked, overrides)
+    if spec.get("small_buffers"):
+        found += [f"tunable {key}: {overrides[key]!r}: small_buffers says {value}; leave one of them out"
+                  for key, value in sorted(buffers.SMALL.items()) if overrides.get(key, value) != value]
+        found += ["small_buffers: true: a long path (paths) needs large ones; leave one of them out (R11)"] if spec.get("paths") else []
+    return found + buffers.small_buffer_problems(asked, str(spec.get("traffic") or ""), small_buffers=bool(spec.get("small_buffers")))
+
+
+def _cpu_set_problem(value: str, spec: Mapping[str, Any]) -> list[str]:
+    try:
+        _cpus(value, spec)
+    except SpecError as error:
+        return [str(error)]
+    return []
+
+
+def _asked(spec: Mapping[str, Any]) -> dict[str, str]:
+    """``{key: value}`` as asked for, the site's over the profile's."""
+    return {dotted(str(key)): normalised(value) for values in (spec.get("values") or {}, spec.get("overrides") or {}) for key, value in values.items()}
+
+
+def wanted(spec: Mapping[str, Any]) -> dict[str, str]:
+    """``{key: value}`` that is set: with the named small buffers, the maxima that the paths need, and sets of CPUs as the kernel prints them."""
+    values = {**_asked(spec), **(buffers.SMALL if spec.get("small_buffers") else {})}
+    values = buffers.raised(values, buffers.needed(spec.get("paths") or []))
+    return {key: _cpus(value, spec) if key in CPU_SETS else value for key, value in values.items()}
 
 
 def _said_twice(values: Mapping[str, Any]) -> list[str]:
@@ -137,8 +227,8 @@ def _problem(key: str, value: object) -> list[str]:
 
 
 def _range_problem(key: str, value: str, shown: str) -> list[str]:
-    if key in BUFFER_TRIPLES:
-        return _triple_problem(value, shown)
+    if key in VECTORS:
+        return _vector_problem(VECTORS[key], value, shown)
     if key in RANGES:
         low, high = RANGES[key]
         if not _is_number(value) or not low <= int(value) <= high:
@@ -146,38 +236,26 @@ def _range_problem(key: str, value: str, shown: str) -> list[str]:
     return []
 
 
-def _triple_problem(value: str, shown: str) -> list[str]:
-    words = value.split()
-    if len(words) != 3 or not all(_is_number(word) for word in words):
-        return [f"{shown}: three whole numbers belong here (minimum, default and maximum in bytes)"]
-    low, middle, high = (int(word) for word in words)
-    if not BUFFER_FLOOR <= low <= middle <= high <= 2**31 - 1:
-        return [f"{shown}: must be {BUFFER_FLOOR} <= minimum <= default <= maximum < 2 GiB"]
+def _vector_problem(vector: Vector, value: str, shown: str) -> list[str]:
+    words, count = value.split(), len(vector.names)
+    if len(words) != count or not all(_is_number(word) for word in words):
+        return [f"{shown}: {_COUNTS[count]} whole numbers belong here ({', '.join(vector.names[:-1])} and {vector.names[-1]} in {vector.unit})"]
+    numbers = [vector.low, *map(int, words), vector.high]
+    if numbers != sorted(numbers):
+        return [f"{shown}: must be {' <= '.join([str(vector.low), *vector.names, str(vector.high)])}"]
     return []
+
+
+def _cpus(value: str, spec: Mapping[str, Any]) -> str:
+    """A set of CPUs as the kernel prints it; raises ``SpecError``."""
+    cpus = parse_cpulist(str(spec.get("housekeeping") or "") if value == PLANNED else value)
+    if not cpus:
+        raise SpecError("no CPU is in it; name some, or give housekeeping where it is planned")
+    return format_cpulist(cpus)
 
 
 def _is_number(word: str) -> bool:
     return word.removeprefix("-").isdecimal() and word.isascii()
-
-
-def assignments(text: str) -> dict[str, str]:
-    """Keys and values of a sysctl.d file; comments, ignored-error marks, exclusions and patterns are understood."""
-    found: dict[str, str] = {}
-    for line in text.splitlines():
-        line = line.strip()
-        key, equals, value = line.partition("=")
-        key = dotted(key.strip().lstrip("-"))
-        if equals and key and line[0] not in "#;" and "*" not in key:
-            found[key] = normalised(value)
-    return found
-
-
-def at_boot(files: Iterable[tuple[str, str]]) -> dict[str, tuple[str, str]]:
-    """``{key: (value, path)}`` that boot leaves, from ``(path, text)`` in the order they are read: the last one wins."""
-    winners: dict[str, tuple[str, str]] = {}
-    for path, text in files:
-        winners.update({key: (value, path) for key, value in assignments(text).items()})
-    return winners
 
 
 def machine_wide(key: str) -> bool:
@@ -186,16 +264,16 @@ def machine_wide(key: str) -> bool:
 
 
 def plan(state: TunablesState, spec: Mapping[str, Any]) -> Plan:
-    """The settings of all keys in sorted order, and the one owned file with those that this kernel has."""
-    wanted = {dotted(str(key)): normalised(value) for key, value in spec.get("values", {}).items()}
-    boot = at_boot(state.files)
-    settings = tuple(_setting(key, wanted[key], state, boot) for key in sorted(wanted))
+    """The settings of all keys in sorted order, what else sets them, and the owned files. Raises ``SpecError`` for an algorithm that this kernel has not."""
+    values = wanted(spec)
+    settings = tuple(_setting(key, values[key], state) for key in sorted(values))
     if not settings:
         return Plan()
-    return Plan(settings, (OwnedFile("sysctl.file", OWNED_FILE, _rendered(settings)),))
+    told = [*([buffers.finding()] if spec.get("small_buffers") else []), *findings(state.competitors)]
+    return Plan((*settings, *told), (OwnedFile("sysctl.file", OWNED_FILE, _rendered(settings)), *_module_files(values, state)))
 
 
-def _setting(key: str, desired: str, state: TunablesState, boot: Mapping[str, tuple[str, str]]) -> Setting:
+def _setting(key: str, desired: str, state: TunablesState) -> Setting:
     tunable = state.live[key]
     if state.container and machine_wide(key):
         return unsupported(key, key, desired, f"belongs to the machine, not to this container ({state.container})")
@@ -203,22 +281,51 @@ def _setting(key: str, desired: str, state: TunablesState, boot: Mapping[str, tu
         return Setting(key, key, desired, state=ERROR, reason=f"could not be read: {tunable.unreadable}")
     if tunable.current is None:
         return unsupported(key, key, desired, "this kernel has no such key here")
-    current = normalised(tunable.current)
+    current = _as_set(key, normalised(tunable.current))
     if current != desired and not tunable.writable:
         return unsupported(key, key, desired, "read-only on this kernel or in this namespace", current)
     if key == CONGESTION_CONTROL and desired not in state.algorithms:
-        return unsupported(key, key, desired, "this kernel has no such congestion control algorithm, nor a module for it", current)
-    persisted, where = boot.get(key, (None, ""))
-    lost = where != OWNED_FILE and persisted not in (None, desired) and key in _own(state)
-    return Setting(key, key, desired, current, persisted, reason=f"{where} is read later and wins; remove the key there" if lost else "")
+        if state.container:
+            return unsupported(key, key, desired, "the machine's kernel has no such congestion control algorithm, nor does the container have a module for it", current)
+        raise SpecError(f"tunable {key}: {desired}: this kernel has no such algorithm, nor a module for it; it has {', '.join(sorted(state.algorithms)) or 'none'}")
+    persisted, reason = _at_boot(key, desired, state)
+    return Setting(key, key, desired, current, persisted, reason=reason)
+
+
+def _at_boot(key: str, desired: str, state: TunablesState) -> tuple[str | None, str]:
+    """What the next boot leaves of a key, and what is to be done where that is somebody else's value."""
+    value, where = value_at_boot(state.files, key)
+    persisted = None if value is None else _as_set(key, value)
+    reason = f"{where} is read later and wins; remove the key there" if where != OWNED_FILE and value is not None and key in _own(state) else ""
+    for late in state.later:
+        if late.key == key:
+            persisted, reason = _as_set(key, late.value), f"{late.who} sets it after the files of sysctl.d; {late.remedy}"
+    return persisted, reason if persisted != desired else ""
+
+
+def _as_set(key: str, value: str) -> str:
+    """A set of CPUs in one spelling, any other value as it is."""
+    try:
+        return format_cpulist(parse_cpulist(value)) if key in CPU_SETS else value
+    except SpecError:
+        return value
 
 
 def _own(state: TunablesState) -> dict[str, str]:
     return assignments("\n".join(text for path, text in state.files if path == OWNED_FILE))
 
 
+def _module_files(values: Mapping[str, str], state: TunablesState) -> list[OwnedFile]:
+    """The file that loads the module of the algorithm at boot, before anything sets sysctl; one that no algorithm needs any more is emptied."""
+    algorithm = values.get(CONGESTION_CONTROL, "")
+    needed = [f"tcp_{algorithm}"] if algorithm in state.modules and not state.container else []
+    if not needed and state.module_file is None:
+        return []
+    return [OwnedFile("modules.file", MODULES_FILE, "\n".join([_HEADER, *needed, ""]).encode())]
+
+
 def _rendered(settings: Iterable[Setting]) -> bytes:
-    lines = ["# Owned by lowlatency.fleet: rewritten as a whole. Change the inventory instead."]
+    lines = [_HEADER]
     for setting in settings:
         if setting.state == UNSUPPORTED:
             lines.append(f"# {setting.name} = {setting.desired}  ({setting.reason})")

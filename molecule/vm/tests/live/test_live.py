@@ -6,7 +6,7 @@ from __future__ import annotations
 import lab
 import pytest
 from conftest import cpulist, said, site
-from expected import FEATURES, NICS
+from expected import FEATURES, NICS, SWITCHES
 
 NAME = "lab-a"
 BOOT_FILES = "cd / && find boot etc/default etc/grub.d -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; find boot | LC_ALL=C sort"
@@ -50,3 +50,8 @@ def test_interrupts_are_on_their_node_already(process, nic):
 def test_features_are_set_already(process, nic):
     shown = lab.run(NAME, f"ethtool -k {nic}")
     assert [f"{name}: {value}" for name, value in FEATURES.items() if f"{name}: {value}" not in shown] == []
+
+
+@pytest.mark.parametrize(("path", "text"), SWITCHES.items())
+def test_switches_of_the_kernel_are_set_already(process, path, text):
+    assert lab.run(NAME, f"cat {path}").strip() == text

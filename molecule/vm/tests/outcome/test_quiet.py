@@ -6,7 +6,7 @@ from __future__ import annotations
 import lab
 import pytest
 from conftest import cpulist
-from expected import CHANNELS, FEATURES, HOUSEKEEPING, NICS
+from expected import CHANNELS, FEATURES, HOUSEKEEPING, NICS, SWITCHES
 
 # One line for each thread of each process that has memory of its own (kernel threads have no command line):
 # pid, name, CPUs it may run on, CPU it ran on last (field 39 of stat; the name, field 2, may hold spaces).
@@ -73,3 +73,8 @@ def test_state_is_written_down(node):
     """For the comparison after the second run."""
     (lab.STATE / f"{node}.converged").write_text(lab.files(node), encoding="utf-8")
     (lab.STATE / f"{node}.boot_id").write_text(lab.boot_id(node), encoding="utf-8")
+
+
+@pytest.mark.parametrize(("path", "text"), SWITCHES.items())
+def test_switches_of_the_kernel_are_set_again_after_the_boot(node, path, text):
+    assert lab.run(node, f"cat {path}").strip() == text

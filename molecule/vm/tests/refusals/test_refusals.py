@@ -24,6 +24,13 @@ INPUTS = {
     "more huge pages than a node has memory": (
         {"lowlatency_hugepages": [{"size": "2M", "count": 2000, "node": 0, "at": "boot"}]}, r"node 0.*(memory|MiB|GiB|kB)",
     ),
+    "an algorithm that the kernel has not": (
+        {"tcp_tuning_sysctl_extra": {"net.ipv4.tcp_congestion_control": "bbr3"}}, r"bbr3: this kernel has no such algorithm, nor a module for it",
+    ),
+    "a buffer that the path does not fit into": (
+        {"tcp_tuning_sysctl_extra": {"net.ipv4.tcp_rmem": "4096 131072 16777216", "net.ipv4.tcp_wmem": "4096 65536 268435456"},
+         "tcp_tuning_paths": [{"bandwidth": "10gbit", "round_trip_ms": 50}]}, r"at most 16777216 bytes, the paths need 125000000",
+    ),
     "huge pages on a node that is not there": ({"lowlatency_hugepages": [{"size": "2M", "count": 1, "node": 7, "at": "boot"}]}, r"node 7"),
 }
 
@@ -57,6 +64,21 @@ def test_bad_input_is_refused_and_nothing_is_written(case, changes):
     assert re.search(message, said(process)), said(process)[-1500:]
     assert changes(before, lab.files(NAME)) == ""
     assert lab.boot_id(NAME) == boot_id
+
+
+@pytest.fixture
+def read_only_sysctls():
+    lab.run(NAME, "mount --bind /etc/sysctl.d /etc/sysctl.d && mount -o remount,bind,ro /etc/sysctl.d")
+    yield
+    lab.run(NAME, "umount /etc/sysctl.d")
+
+
+def test_a_read_only_sysctl_d_is_refused_before_anything_is_set(read_only_sysctls):
+    before = lab.run(NAME, "sysctl -n vm.swappiness")
+    process = site(NAME, kernel_tunables_sysctl_extra={"vm.swappiness": 11})
+    assert process.returncode != 0
+    assert re.search(r"80-lowlatency\.conf.*(not writable|[Rr]ead-only)", said(process)), said(process)[-1500:]
+    assert lab.run(NAME, "sysctl -n vm.swappiness") == before
 
 
 @pytest.fixture

@@ -120,6 +120,10 @@ def test_other_host_sends_with_bbr():
     assert " cubic " in connection("lab-a", "lab-b", DATA)[0]
 
 
+def test_module_of_bbr_was_loaded_before_sysctl_set_it():
+    assert "Inserted module 'tcp_bbr'" in lab.run("lab-b", "journalctl --boot --unit systemd-modules-load --output cat")
+
+
 def test_bbr_is_paced_by_fq_on_every_queue():
     shown = json.loads(lab.run("lab-b", "tc -s -j qdisc show dev enp65s0"))
     assert [entry["kind"] for entry in shown if entry.get("root")] == ["mq"]

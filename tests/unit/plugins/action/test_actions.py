@@ -24,6 +24,7 @@ from ansible_collections.lowlatency.fleet.plugins.action import (
     route_metrics,
     sack_filter,
     sockets,
+    sysfs,
     tunables,
     units,
 )
@@ -35,7 +36,7 @@ from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import two_
 
 JOINING = {"ethtool": ethtool, "hugepages": hugepages, "irq_affinity": irq_affinity, "kernel_cmdline": kernel_cmdline,
            "nic_firmware": nic_firmware, "qdisc": qdisc, "route_metrics": route_metrics, "sack_filter": sack_filter, "sockets": sockets,
-           "tunables": tunables, "units": units}
+           "sysfs": sysfs, "tunables": tunables, "units": units}
 RIGHT: dict[str, dict[str, Any]] = {
     "ethtool": {"nics": [{"interface": "eth0"}], "features": {"gro": "off"}, "channels": {"queues": "irq-cpus"}, "rings": {"rx": "max"},
                 "coalesce": {"rx-usecs": 0, "rx-frames": 1}, "pause": {"rx": "off"}, "rps": {"rps_cpus": ""}, "required": ["coalesce.rx-usecs"]},
@@ -47,6 +48,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "sack_filter": {"prefixes": ["10.20.0.0/16", "fd20::/16"], "traffic": "orders"},
     "sockets": {"services": [{"unit": "order-entry.service", "expects": {"nodelay": True}, "look_inside": True}]},
     "route_metrics": {"metrics": {"initcwnd": 20}, "routes": [{"to": "10.64.0.0/24", "table": "main", "management": False, "metrics": {"quickack": 1}}]},
+    "sysfs": {"values": {"transparent_hugepage": "never", "workqueue_cpumask": "planned"}, "housekeeping": "0-3"},
     "tunables": {"values": {"vm.swappiness": 10}},
     "units": {"removed": ["irqbalance"]},
 }
@@ -60,6 +62,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "sack_filter": ({"prefixes": ["10.20.0.0/16"], "traffic": "wan"}, "R14"),
     "sockets": ({"services": [{"unit": "order-entry", "expects": {"nodelay": True}}]}, "not the name of a systemd service"),
     "route_metrics": ({"metrics": {"initcwnd": 41}, "routes": [{"to": "default"}]}, "1 to 40"),
+    "sysfs": ({"values": {"ksm": 3}}, "the kernel takes 0, 1, 2"),
     "tunables": ({"values": {"vm.swappiness": True}}, "YAML boolean"),
     "units": ({"removed": ["sshd"]}, "never removed"),
 }

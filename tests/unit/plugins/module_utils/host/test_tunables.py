@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
+from ansible_collections.lowlatency.fleet.plugins.module_utils.host.sysctl_sources import FOLDERS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.tunables import (
-    FOLDERS,
     read_tunables,
     write_tunable,
 )
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import ERROR, UNSUPPORTED, Setting
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.sysctl_files import at_boot
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.tunables import (
     CONGESTION_CONTROL,
     Tunable,
     TunablesState,
-    at_boot,
     plan,
 )
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import FixtureMachine

@@ -5,31 +5,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.competitors import Competitor
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import (
     DRIFTED,
     ERROR,
     OK,
     UNSUPPORTED,
     Setting,
+    SpecError,
     judged,
+)
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.sysctl_files import (
+    Later,
+    assignments,
+    at_boot,
+    dotted,
 )
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.tunables import (
     BUFFER_FLOOR,
-    BUFFER_TRIPLES,
     CONGESTION_CONTROL,
+    MODULES_FILE,
     NO_SUCH_TUNABLE,
     OWNED_FILE,
     RANGES,
     Tunable,
     TunablesState,
-    assignments,
-    at_boot,
-    dotted,
     machine_wide,
     plan,
     problems,
     proc_path,
+    wanted,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,7 +88,7 @@ def test_no_key_whatever_makes_the_check_itself_fail_or_leaves_proc_sys(key: str
         assert path.startswith("/proc/sys/") and ".." not in path.split("/") and "" not in path.split("/")[1:]
 
 
-@pytest.mark.parametrize("key", BUFFER_TRIPLES)
+@pytest.mark.parametrize("key", ["net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"])
 @pytest.mark.parametrize(
     ("value", "remedy"),
     [
@@ -90,7 +99,7 @@ def test_no_key_whatever_makes_the_check_itself_fail_or_leaves_proc_sys(key: str
         ("4095 131072 16777216", f"{BUFFER_FLOOR} <= minimum"),
         ("4096 131072 65536", "default <= maximum"),
         ("8192 4096 65536", "minimum <= default"),
-        ("4096 131072 2147483648", "< 2 GiB"),
+        ("4096 131072 2147483648", "maximum <= 2147483647"),
         ("-1 131072 16777216", f"{BUFFER_FLOOR} <= minimum"),
     ],
 )
@@ -300,8 +309,115 @@ def test_a_read_only_key_is_right_or_unsupported() -> None:
 def test_a_congestion_control_that_can_be_loaded_may_be_asked_for() -> None:
     state = having("cubic", key=CONGESTION_CONTROL, algorithms=frozenset({"cubic", "bbr"}))
     assert one(state, CONGESTION_CONTROL, "bbr").state == DRIFTED
-    setting = one(state, CONGESTION_CONTROL, "bbr3")
+    with pytest.raises(SpecError, match="bbr3: this kernel has no such algorithm, nor a module for it; it has bbr, cubic"):
+        one(state, CONGESTION_CONTROL, "bbr3")
+    inside = having("cubic", key=CONGESTION_CONTROL, algorithms=frozenset({"cubic"}), container="podman")
+    setting = one(inside, CONGESTION_CONTROL, "bbr")
     assert setting.state == UNSUPPORTED and "congestion control" in setting.reason
+
+
+def module_file(algorithm: str, **state: Any) -> list[bytes]:
+    files = plan(having("cubic", key=CONGESTION_CONTROL, algorithms=frozenset({"cubic", "bbr"}), **state), {"values": {CONGESTION_CONTROL: algorithm}}).files
+    return [file.content for file in files if file.path == MODULES_FILE]
+
+
+def test_the_module_of_an_algorithm_is_loaded_by_one_owned_file_at_boot() -> None:
+    assert [text.splitlines()[1:] for text in module_file("bbr", modules=frozenset({"bbr"}))] == [[b"tcp_bbr"]]
+    assert module_file("bbr") == [], "it is built in"
+    assert module_file("bbr", modules=frozenset({"bbr"}), container="podman") == []
+    assert [text.splitlines()[1:] for text in module_file("cubic", module_file="tcp_bbr")] == [[]], "no longer needed"
+
+
+WATCHDOG = "kernel.watchdog_cpumask"
+
+
+def test_a_set_of_cpus_is_compared_as_a_set() -> None:
+    state = TunablesState({WATCHDOG: Tunable("0-1,4-5")}, ((OWNED_FILE, f"{WATCHDOG} = 0,1,4,5"),))
+    for value in ("5,4,0-1", "planned"):
+        setting = judged(plan(state, {"values": {WATCHDOG: value}, "housekeeping": "0-1,4-5"}).settings[0])
+        assert (setting.state, setting.desired, setting.persisted) == (OK, "0-1,4-5", "0-1,4-5")
+
+
+@pytest.mark.parametrize(("value", "remedy"), [("planned", "give housekeeping"), ("5-2", "5-2"), ("many", "many")])
+def test_a_set_of_cpus_that_is_none_is_refused(value: str, remedy: str) -> None:
+    assert remedy in problem(WATCHDOG, value)
+
+
+@pytest.mark.parametrize(("key", "value", "remedy"), [
+    ("net.ipv4.ip_local_port_range", "15000", "two whole numbers belong here (first and last in ports)"),
+    ("net.ipv4.ip_local_port_range", "60999 15000", "first <= last"), ("net.ipv4.ip_local_port_range", "1 65536", "last <= 65535"),
+    ("net.ipv4.tcp_mem", "1 2", "three whole numbers belong here (low, pressure and high in pages)"), ("net.ipv4.udp_mem", "3 2 4", "low <= pressure <= high")])
+def test_other_vectors_rise_too(key: str, value: str, remedy: str) -> None:
+    assert remedy in problem(key, value)
+    assert accepted("net.ipv4.ip_local_port_range", "15000\t60999") and accepted("net.ipv4.udp_mem", "1 1 2")
+
+
+def test_what_the_site_says_wins_over_the_profile() -> None:
+    setting = plan(having("0"), {"values": {SACK: 0}, "overrides": {"net/ipv4/tcp_sack": 1}}).settings[0]
+    assert setting.desired == "1"
+    assert problems({"values": {SACK: 0}, "overrides": {SACK: 7}}) == [f"tunable {SACK}: 7: the kernel takes a whole number from 0 to 1; choose one"]
+
+
+def test_what_a_boot_sets_later_is_what_stays() -> None:
+    ours = ((OWNED_FILE, f"{SACK} = 1"),)
+    late = Later(SACK, "0", "ufw (/etc/ufw/sysctl.conf)", "take the key out of it")
+    setting = one(TunablesState({SACK: Tunable("1")}, ours, later=(late,)), SACK, 1)
+    assert (setting.state, setting.persisted) == (DRIFTED, "0")
+    assert setting.reason == "ufw (/etc/ufw/sysctl.conf) sets it after the files of sysctl.d; take the key out of it"
+    assert one(TunablesState({SACK: Tunable("1")}, ours, later=(replace(late, value="1"),)), SACK, 1).state == OK
+
+
+def test_what_else_sets_a_key_is_a_finding() -> None:
+    found = Competitor("sysctl.competitor", "/etc/rc.local", "runs sysctl: net.ipv4.tcp_sack = 0", "take the command out")
+    settings = plan(TunablesState({SACK: Tunable("1")}, competitors=(found,)), {"values": {SACK: 1}}).settings
+    assert [(setting.name, setting.finding, setting.state) for setting in settings[1:]] == [("/etc/rc.local", True, DRIFTED)]
+
+
+def test_a_pattern_that_sorts_later_does_not_undo_a_key_that_is_named() -> None:
+    files = ((OWNED_FILE, f"{SACK} = 1"), ("/etc/sysctl.d/99-all.conf", "net.ipv4.tcp_* = 0"))
+    assert one(TunablesState({SACK: Tunable("1")}, files), SACK, 1).state == OK
+
+
+PATHS = {"paths": [{"bandwidth": "10gbit", "round_trip_ms": 50}, {"bandwidth": "1gbit", "round_trip_ms": 80.5}]}
+WIDE = {"net.core.rmem_max": 67108864, "net.core.wmem_max": 268435456, "net.ipv4.tcp_rmem": "4096 262144 67108864", "net.ipv4.tcp_wmem": "4096 65536 67108864"}
+
+
+def test_paths_raise_maxima_to_twice_bandwidth_x_delay() -> None:
+    assert wanted({"values": WIDE, **PATHS}) == {"net.core.rmem_max": "125000000", "net.core.wmem_max": "268435456",
+                                                 "net.ipv4.tcp_rmem": "4096 262144 125000000", "net.ipv4.tcp_wmem": "4096 65536 125000000"}
+    assert wanted({"values": WIDE})["net.core.rmem_max"] == "67108864"
+
+
+@pytest.mark.parametrize(("spec", "remedy"), [
+    ({"values": WIDE, "overrides": {"net.core.rmem_max": 124999999}, **PATHS}, "at most 124999999 bytes, the paths need 125000000"),
+    ({"values": WIDE, "overrides": {"net.ipv4.tcp_rmem": "4096 131072 16777216"}, **PATHS}, "R11"),
+    ({"values": {"net.core.rmem_max": 67108864}, **PATHS}, "net.core.wmem_max, net.ipv4.tcp_rmem, net.ipv4.tcp_wmem must be among the values"),
+    ({"values": WIDE, "paths": [{"bandwidth": "400gbit", "round_trip_ms": 100}]}, "several connections"),
+    ({"values": WIDE, "paths": [{"bandwidth": "10", "round_trip_ms": 100}]}, "write them like 10gbit"),
+    ({"values": WIDE, "paths": [{"bandwidth": "10gbit", "round_trip_ms": 0}]}, "and 67.5"),
+    ({"values": WIDE, "small_buffers": True, **PATHS}, "a long path (paths) needs large ones"),
+    ({"values": {}, "small_buffers": True, "traffic": "wan"}, "never on hosts that carry wan"),
+    ({"values": {}, "small_buffers": True, "traffic": "bulk"}, "R30"),
+    ({"values": {}, "overrides": {"net.core.rmem_default": 16384}, "small_buffers": True}, "small_buffers says 8192"),
+    ({"values": {"net.core.rmem_default": 8192}, "traffic": "market_data"}, "or say small_buffers: true (R30)"),
+    ({"values": {"net.ipv4.tcp_rmem": "4096 8192 16384"}, "traffic": "bulk"}, "too small for hosts that carry bulk; raise it (R30)"),
+    ({"values": {"net.ipv4.tcp_rmem": "4096 8192 6291456"}, "traffic": "wan"}, "R30"),
+    ({"values": {SACK: 0}, "traffic": "wan"}, "R14"),
+    ({"values": {}, "traffic": "mixed"}, "there are market_data, orders"),
+])
+def test_values_that_are_wrong_together_are_refused(spec: dict[str, Any], remedy: str) -> None:
+    found = problems(spec)
+    assert len(found) == 1 and remedy in found[0], found
+
+
+def test_small_buffers_are_set_by_name_and_their_cost_is_told() -> None:
+    state = TunablesState({key: Tunable("212992") for key in ("net.core.rmem_default", "net.core.wmem_default", "net.ipv4.tcp_rmem")})
+    spec = {"values": {"net.ipv4.tcp_rmem": "4096 131072 16777216"}, "small_buffers": True, "traffic": "orders"}
+    assert problems(spec) == [] and problems({**spec, "traffic": "market_data"}) == []
+    settings = {setting.name: setting for setting in plan(state, spec).settings}
+    assert {name: setting.desired for name, setting in settings.items() if not setting.finding} == {
+        "net.core.rmem_default": "8192", "net.core.wmem_default": "8192", "net.ipv4.tcp_rmem": "4096 8192 16384"}
+    assert settings["small buffers"].state == DRIFTED and "6 datagrams of 200 bytes instead of 166" in settings["small buffers"].reason
 
 
 def test_the_owned_file_is_sorted_and_the_same_for_the_same_values() -> None:
