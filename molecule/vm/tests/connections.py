@@ -32,7 +32,8 @@ while True:
 CLIENT = r"""
 import socket, sys
 link = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=30)
-print("connected", link.getsockname()[1], link.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF), link.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF), flush=True)
+sizes = [link.getsockopt(socket.SOL_SOCKET, option) for option in (socket.SO_RCVBUF, socket.SO_SNDBUF)]
+print("connected", link.getsockname()[1], *sizes, flush=True)
 sys.stdin.read()
 """
 

@@ -46,13 +46,15 @@ def path_problems(paths: Sequence[Mapping[str, Any]], values: Mapping[str, str],
     if not need:
         return []
     if need > LARGEST:
-        return [f"paths: twice bandwidth x delay is {need} bytes, more than a socket buffer can have ({LARGEST}); several connections have to share the path (R11)"]
+        return [f"paths: twice bandwidth x delay is {need} bytes, more than a socket buffer can have ({LARGEST}); "
+                "several connections have to share the path (R11)"]
     missing = sorted(set(MAXIMA) - set(values))
     found = [f"paths: {', '.join(missing)} must be among the values, since paths raise their maxima"] if missing else []
     for key in sorted(set(MAXIMA) & set(overrides)):
         most = _word(overrides[key], MAXIMA[key])
         if most is not None and most < need:
-            found.append(f"tunable {key}: {overrides[key]!r}: at most {most} bytes, the paths need {need} (twice bandwidth x delay); raise it or leave it out (R11)")
+            found.append(f"tunable {key}: {overrides[key]!r}: at most {most} bytes, the paths need {need} (twice bandwidth x delay); "
+                         "raise it or leave it out (R11)")
     return found
 
 

@@ -285,9 +285,10 @@ def _setting(key: str, desired: str, state: TunablesState) -> Setting:
     if current != desired and not tunable.writable:
         return unsupported(key, key, desired, "read-only on this kernel or in this namespace", current)
     if key == CONGESTION_CONTROL and desired not in state.algorithms:
+        missing = "has no such congestion control algorithm, nor a module for it"
         if state.container:
-            return unsupported(key, key, desired, "the machine's kernel has no such congestion control algorithm, nor does the container have a module for it", current)
-        raise SpecError(f"tunable {key}: {desired}: this kernel has no such algorithm, nor a module for it; it has {', '.join(sorted(state.algorithms)) or 'none'}")
+            return unsupported(key, key, desired, f"this kernel {missing} here", current)
+        raise SpecError(f"tunable {key}: {desired}: this kernel {missing}; it has {', '.join(sorted(state.algorithms)) or 'none'}")
     persisted, reason = _at_boot(key, desired, state)
     return Setting(key, key, desired, current, persisted, reason=reason)
 

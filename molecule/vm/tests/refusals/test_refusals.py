@@ -25,7 +25,8 @@ INPUTS = {
         {"lowlatency_hugepages": [{"size": "2M", "count": 2000, "node": 0, "at": "boot"}]}, r"node 0.*(memory|MiB|GiB|kB)",
     ),
     "an algorithm that the kernel has not": (
-        {"tcp_tuning_sysctl_extra": {"net.ipv4.tcp_congestion_control": "bbr3"}}, r"bbr3: this kernel has no such algorithm, nor a module for it",
+        {"tcp_tuning_sysctl_extra": {"net.ipv4.tcp_congestion_control": "bbr3"}},
+        r"bbr3: this kernel has no such congestion control algorithm, nor a module for it",
     ),
     "a buffer that the path does not fit into": (
         {"tcp_tuning_sysctl_extra": {"net.ipv4.tcp_rmem": "4096 131072 16777216", "net.ipv4.tcp_wmem": "4096 65536 268435456"},

@@ -531,7 +531,7 @@ def test_a_later_file_that_wins_at_boot_is_an_error_of_the_run_and_named(root: P
 
 
 def test_a_domain_that_cannot_be_read_back_fails_with_the_reason(root: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = host_tunables._files, []
+    real, calls = host_tunables.read_files, []
 
     def files_of(host: Host) -> Any:
         calls.append(host)
@@ -539,7 +539,7 @@ def test_a_domain_that_cannot_be_read_back_fails_with_the_reason(root: Path, wri
             raise OSError(errno.EIO, "Input/output error")
         return real(host)
 
-    monkeypatch.setattr(host_tunables, "_files", files_of)
+    monkeypatch.setattr(host_tunables, "read_files", files_of)
     errors = runner.apply(begun(root)).errors
     assert "vm.swappiness" in {setting.name for setting in errors}
     assert all("Input/output error" in setting.reason for setting in errors)

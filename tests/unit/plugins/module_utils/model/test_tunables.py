@@ -309,7 +309,7 @@ def test_a_read_only_key_is_right_or_unsupported() -> None:
 def test_a_congestion_control_that_can_be_loaded_may_be_asked_for() -> None:
     state = having("cubic", key=CONGESTION_CONTROL, algorithms=frozenset({"cubic", "bbr"}))
     assert one(state, CONGESTION_CONTROL, "bbr").state == DRIFTED
-    with pytest.raises(SpecError, match="bbr3: this kernel has no such algorithm, nor a module for it; it has bbr, cubic"):
+    with pytest.raises(SpecError, match="bbr3: this kernel has no such congestion control algorithm, nor a module for it; it has bbr, cubic"):
         one(state, CONGESTION_CONTROL, "bbr3")
     inside = having("cubic", key=CONGESTION_CONTROL, algorithms=frozenset({"cubic"}), container="podman")
     setting = one(inside, CONGESTION_CONTROL, "bbr")
