@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import hugepages
-from .cpuset import format_cpulist, parse_cpulist
+from .cpuset import PLANNED, format_cpulist, parse_cpulist
 from .setting import ERROR, Plan, Setting, SpecError, unsupported
 
 Tokens = tuple[str, ...]
 
-PLANNED = "planned"
 # What the core partition gives values for.
 PLANNED_KEYS = ("isolcpus", "nohz_full", "rcu_nocbs", "irqaffinity", "workqueue.unbound_cpus", "nosmt")
 PRESENT = "present"

@@ -15,6 +15,8 @@ from .setting import SpecError
 
 # Far beyond any kernel's NR_CPUS; a larger number is a mistake that would only exhaust memory.
 CPU_LIMIT = 1 << 20
+# Stands for what follows from the core partition.
+PLANNED = "planned"
 
 _GROUP_BITS = 32
 _GROUP_DIGITS = 8
@@ -54,6 +56,14 @@ def format_cpulist(cpus: Iterable[int]) -> str:
     if first >= 0:
         parts.append(_span(first, last))
     return ",".join(parts)
+
+
+def planned_cpulist(value: str, housekeeping: str | None) -> str:
+    """A cpulist in the kernel's spelling; ``planned`` means the housekeeping CPUs. Raises ``CpusetError`` where no CPU is in it."""
+    cpus = parse_cpulist((housekeeping or "") if value == PLANNED else value)
+    if not cpus:
+        raise CpusetError("no CPU is in it; name those that stay with the system, or give housekeeping where it is planned")
+    return format_cpulist(cpus)
 
 
 def parse_mask(text: str) -> frozenset[int]:

@@ -12,10 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .cpuset import CpusetError, format_cpulist, parse_cpulist, parse_mask
-from .setting import ERROR, Plan, Setting, SpecError, unsupported
-
-PLANNED = "planned"
+from .cpuset import CpusetError, format_cpulist, parse_mask, planned_cpulist
+from .setting import ERROR, Plan, Setting, unsupported
 
 
 @dataclass(frozen=True)
@@ -65,19 +63,10 @@ def _problem(name: str, value: object, spec: Mapping[str, Any]) -> list[str]:
     if words:
         return [] if str(value) in words else [f"{shown}: the kernel takes {', '.join(words)}; choose one"]
     try:
-        cpus_of(str(value), spec)
-    except SpecError as error:
+        planned_cpulist(str(value), spec.get("housekeeping"))
+    except CpusetError as error:
         return [f"{shown}: {error}"]
     return []
-
-
-def cpus_of(value: str, spec: Mapping[str, Any]) -> str:
-    """A set of CPUs as a cpulist; ``planned`` is the housekeeping of the specification. Raises ``SpecError``."""
-    text = str(spec.get("housekeeping") or "") if value == PLANNED else value
-    cpus = parse_cpulist(text)
-    if not cpus:
-        raise SpecError("no CPU is in it; name those that stay with the system, or give housekeeping where it is planned")
-    return format_cpulist(cpus)
 
 
 def current_of(name: str, text: str) -> str:
@@ -95,7 +84,7 @@ def plan(state: SysfsState, spec: Mapping[str, Any]) -> Plan:
 
 def _setting(name: str, value: str, state: SysfsState, spec: Mapping[str, Any]) -> Setting:
     control = control_of(name)
-    desired = value if SWITCHES[name].words else cpus_of(value, spec)
+    desired = value if SWITCHES[name].words else planned_cpulist(value, spec.get("housekeeping"))
     if state.container:
         return unsupported(control, name, desired, f"belongs to the machine, not to this container ({state.container})")
     if name in state.unreadable:

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import buffers
 from .competitors import Competitor, findings
-from .cpuset import format_cpulist, parse_cpulist
+from .cpuset import CpusetError, format_cpulist, parse_cpulist, planned_cpulist
 from .setting import ERROR, UNSUPPORTED, OwnedFile, Plan, Setting, SpecError, unsupported
 from .sysctl_files import Later, assignments, dotted, normalised, value_at_boot
 
@@ -122,9 +122,8 @@ VECTORS = {
 }
 _COUNTS = {2: "two", 3: "three"}
 
-# Sets of CPUs, which the kernel prints in its own spelling; "planned" means the housekeeping CPUs.
+# Sets of CPUs, which the kernel prints in its own spelling.
 CPU_SETS = ("kernel.watchdog_cpumask",)
-PLANNED = "planned"
 
 CONGESTION_CONTROL = "net.ipv4.tcp_congestion_control"
 
@@ -187,8 +186,8 @@ def _problems_together(spec: Mapping[str, Any]) -> list[str]:
 
 def _cpu_set_problem(value: str, spec: Mapping[str, Any]) -> list[str]:
     try:
-        _cpus(value, spec)
-    except SpecError as error:
+        planned_cpulist(value, spec.get("housekeeping"))
+    except CpusetError as error:
         return [str(error)]
     return []
 
@@ -202,7 +201,7 @@ def wanted(spec: Mapping[str, Any]) -> dict[str, str]:
     """``{key: value}`` that is set: with the named small buffers, the maxima that the paths need, and sets of CPUs as the kernel prints them."""
     values = {**_asked(spec), **(buffers.SMALL if spec.get("small_buffers") else {})}
     values = buffers.raised(values, buffers.needed(spec.get("paths") or []))
-    return {key: _cpus(value, spec) if key in CPU_SETS else value for key, value in values.items()}
+    return {key: planned_cpulist(value, spec.get("housekeeping")) if key in CPU_SETS else value for key, value in values.items()}
 
 
 def _said_twice(values: Mapping[str, Any]) -> list[str]:
@@ -244,14 +243,6 @@ def _vector_problem(vector: Vector, value: str, shown: str) -> list[str]:
     if numbers != sorted(numbers):
         return [f"{shown}: must be {' <= '.join([str(vector.low), *vector.names, str(vector.high)])}"]
     return []
-
-
-def _cpus(value: str, spec: Mapping[str, Any]) -> str:
-    """A set of CPUs as the kernel prints it; raises ``SpecError``."""
-    cpus = parse_cpulist(str(spec.get("housekeeping") or "") if value == PLANNED else value)
-    if not cpus:
-        raise SpecError("no CPU is in it; name some, or give housekeeping where it is planned")
-    return format_cpulist(cpus)
 
 
 def _is_number(word: str) -> bool:
@@ -308,7 +299,7 @@ def _as_set(key: str, value: str) -> str:
     """A set of CPUs in one spelling, any other value as it is."""
     try:
         return format_cpulist(parse_cpulist(value)) if key in CPU_SETS else value
-    except SpecError:
+    except CpusetError:
         return value
 
 
