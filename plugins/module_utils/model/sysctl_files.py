@@ -22,6 +22,7 @@ CONTROL = "sysctl.competitor"
 _PATTERN = re.compile(r"[*?[]")
 _SYSCTL = re.compile(r"(?<![\w./-])(?:/usr)?(?:/s?bin/)?sysctl\s+([^;&|\n]*)")
 _ECHO = re.compile(r"\b(?:echo|printf)\s+(?:-\w+\s+)*(\"[^\"]*\"|'[^']*'|[^\s>|]+)\s*>\s*[\"']?/proc/sys/([\w./@:-]+)")
+_TUNED_REMEDY = "take it out of the profile's section [sysctl], or say reapply_sysctl = 1 in /etc/tuned/tuned-main.conf"
 _TEE = re.compile(r"\btee\b[^;&|\n]*?\s[\"']?/proc/sys/([\w./@:-]+)")
 
 
@@ -152,6 +153,5 @@ def tuned_sysctls(units: Iterable[TunedUnit], active: str) -> tuple[list[Later],
             if "${" in value or value[:1] in "<>=":
                 uncertain.append((dotted(key), value))
             else:
-                later.append(Later(dotted(key), value, f"tuned profile {active}", "take it out of the profile's section [sysctl], or say reapply_sysctl = 1 "
-                                                                                   "in /etc/tuned/tuned-main.conf"))
+                later.append(Later(dotted(key), value, f"tuned profile {active}", _TUNED_REMEDY))
     return later, uncertain
