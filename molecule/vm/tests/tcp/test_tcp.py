@@ -121,7 +121,7 @@ def test_other_host_sends_with_bbr():
 
 
 def test_module_of_bbr_was_loaded_before_sysctl_set_it():
-    assert "Inserted module 'tcp_bbr'" in lab.run("lab-b", "journalctl --boot --unit systemd-modules-load --output cat")
+    assert "Inserted module 'tcp_bbr'" in lab.run("lab-b", "journalctl --boot --identifier systemd-modules-load --output cat")
 
 
 def test_bbr_is_paced_by_fq_on_every_queue():
@@ -184,7 +184,7 @@ def dead_after(name, peer, port, how, *user_timeout, seconds):
 def test_keepalive_finds_an_idle_peer_that_was_cut_off_within_eight_seconds():
     took, error = dead_after("lab-a", "lab-b", PORT + 2, "idle", seconds=60)
     assert error == "Connection timed out"
-    assert 6 < took < 9  # 5 s of silence, then 3 probes 1 s apart; the clock of an emulated host is coarse
+    assert 6 < took < 10  # 5 s of silence, then 3 probes 1 s apart; the clock of an emulated host is coarse
 
 
 def test_keepalive_does_not_bound_a_peer_cut_off_with_data_in_flight():
