@@ -47,7 +47,7 @@ RANGES: dict[str, tuple[int, int]] = {
     "net.core.busy_read": (0, 2**31 - 1),
     "net.core.dev_weight": (1, 2**31 - 1),
     "net.core.netdev_budget": (0, 2**31 - 1),
-    "net.core.netdev_budget_usecs": (0, 2**31 - 1),
+    "net.core.netdev_budget_usecs": (1, 2**31 - 1),
     "net.core.netdev_max_backlog": (0, 2**31 - 1),
     "net.core.optmem_max": (0, 2**31 - 1),
     "net.core.rmem_default": (2304, 2**31 - 1),
@@ -92,7 +92,7 @@ RANGES: dict[str, tuple[int, int]] = {
     "vm.dirty_ratio": (0, 100),
     "vm.max_map_count": (0, 2**31 - 1),
     "vm.overcommit_memory": (0, 2),
-    "vm.stat_interval": (0, 2**31 - 1),
+    "vm.stat_interval": (0, 2**31 // 1000),
     "vm.swappiness": (0, 200),
     "vm.zone_reclaim_mode": (0, 7),
 }
