@@ -8,6 +8,7 @@ from __future__ import annotations
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.host_plan import host_plan
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.partition import SIBLINGS_IDLE, SMT_POLICIES
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import SpecError
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.topology import Topology
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils import profiles, transaction
@@ -19,7 +20,7 @@ OPTIONS = {
     "application_cores": {"type": "int", "default": 0},
     "application_cpulist": {"type": "str", "default": ""},
     "isolate": {"type": "bool", "default": True},
-    "smt_policy": {"type": "str", "default": "whole-core", "choices": ["whole-core", "share", "off-by-kernel"]},
+    "smt_policy": {"type": "str", "default": SIBLINGS_IDLE, "choices": list(SMT_POLICIES)},
     "housekeeping_cores": {"type": "int", "default": 2},
     "irq_cores": {"type": "int", "default": 2},
     "l3_align": {"type": "bool"},
@@ -46,4 +47,4 @@ class ActionModule(ActionBase):
         except SpecError as error:
             raise AnsibleActionFail(f"{host}: {error}; nothing was written") from None
         transaction.begin(host)
-        return {"changed": False, "topology": result["topology"], "host": result["host"], **plan}
+        return {"changed": False, "topology": result["topology"], "host": result["host"], "smt_policy": site["smt_policy"], **plan}

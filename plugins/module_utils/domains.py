@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The registry: which domains there are, in the one order in which they may be applied.
 
-Huge pages go first, before anything takes memory; services that move interrupts next, since what they moved is set after;
+What the firmware decided is looked at first, and written never. Huge pages come before anything takes memory; services that move interrupts next, since what they moved is set after;
 driver and firmware of NICs are looked at before what lies on them; channels before features, features before interrupts (a NIC reset
 recreates them), then switches of /sys and sysctl, and queueing disciplines after the channels they lie on and the default that sysctl sets, then metrics
 of routes, which may name an algorithm that sysctl had loaded. Live sockets are looked at when all of it is set. The kernel command
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .host import cmdline as host_cmdline
+from .host.bios import read_bios
 from .host.ethtool import batch_of, read_ethtool, write_ethtool
 from .host.hugepages import read_hugepages, write_hugepages
 from .host.irq import read_irqs, write_irq
@@ -31,6 +32,7 @@ from .host.sysfs import read_sysfs, write_sysfs
 from .host.tunables import read_tunables, write_tunable
 from .host.units import read_units, write_unit
 from .model import (
+    bios,
     cmdline,
     hugepages,
     irq,
@@ -98,6 +100,14 @@ class Domain:
     resets: bool = False
 
 
+BIOS_INFO = Domain(
+    "bios_info",
+    {"policy": {"type": "dict", "default": {}}, "application_cpus": {"type": "str"}, "smi_seconds": {"type": "float"},
+     "nics": {"type": "list", "elements": "dict", "default": [],
+              "options": {**_NIC_NAMES, "application_cpus": {"type": "str"}, "numa_node": {"type": "int"}},
+              "required_one_of": [["interface", "pci", "mac"]]}},
+    bios.problems, read_bios, bios.plan, write_nothing, persistence="none", each_alone=True,
+)
 HUGEPAGES = Domain(
     "hugepages",
     {"pages": {"type": "list", "elements": "dict", "default": [],
@@ -191,5 +201,5 @@ KERNEL_CMDLINE = Domain(
     boot=BootSteps(host_cmdline.arm, host_cmdline.settle, host_cmdline.tidy, host_cmdline.boot_files),
 )
 
-DOMAINS = {domain.name: domain for domain in (HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, SYSFS, TUNABLES, QDISC,
+DOMAINS = {domain.name: domain for domain in (BIOS_INFO, HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, SYSFS, TUNABLES, QDISC,
                                               SACK_FILTER, ROUTE_METRICS, SOCKETS, KERNEL_CMDLINE)}

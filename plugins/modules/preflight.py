@@ -52,10 +52,12 @@ options:
     type: bool
     default: true
   smt_policy:
-    description: V(whole-core) leaves the sibling of an application CPU idle, V(share) uses both, V(off-by-kernel) plans for C(nosmt).
+    description:
+      - V(off) is hyper-threading that the BIOS has off; where it still shows siblings, those of application CPUs stay idle. V(off-by-kernel) plans
+        for C(nosmt). V(siblings-idle) leaves the sibling of an application CPU idle, V(share) uses both.
     type: str
-    choices: [whole-core, share, off-by-kernel]
-    default: whole-core
+    choices: ["off", off-by-kernel, siblings-idle, share]
+    default: siblings-idle
   housekeeping_cores:
     description: Whole cores on every NUMA node that stay with the system.
     type: int
@@ -108,6 +110,10 @@ host:
   description: As M(lowlatency.fleet.topology_info) returns it.
   returned: success
   type: dict
+smt_policy:
+  description: The policy that the cores were planned by.
+  returned: success
+  type: str
 partition:
   description: CPU sets as cpulists and masks, per NIC and for the host, and the kernel argument values that follow.
   returned: success

@@ -18,6 +18,7 @@ from ansible_collections.lowlatency.fleet.plugins.action import preflight as pre
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
 from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS, NETWORK_OPTIONS, extra_options
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
+    bios,
     buffers,
     cmdline,
     irq,
@@ -47,7 +48,7 @@ PLAYBOOKS = sorted(path.stem for path in (REPOSITORY / "playbooks").glob("*s.yml
 FROM_OUTSIDE = {"lowlatency_profile"}
 # Values of the site that role defaults may read.
 SITE = {"lowlatency_nics", "lowlatency_application_cores", "lowlatency_application_cpulist", "lowlatency_hugepages", "lowlatency_hugepages_mounts",
-        "lowlatency_nic_policy", "lowlatency_reboot_ok", "lowlatency_reboot_timeout", "lowlatency_trial_seconds", "lowlatency_confirm_seconds"}
+        "lowlatency_nic_policy", "lowlatency_smt_policy", "lowlatency_bios_policy", "lowlatency_reboot_ok", "lowlatency_reboot_timeout", "lowlatency_trial_seconds", "lowlatency_confirm_seconds"}
 
 
 def loaded(name: str) -> Any:
@@ -219,6 +220,7 @@ def test_what_a_profile_wants_is_right(profile: str) -> None:
         traffic = said[role]["traffic"] if role == "tcp_tuning" else None
         assert tunables.problems({"values": said.get(role, {}).get("sysctl", {}), "housekeeping": "0-3", "traffic": traffic}) == []
     assert sysfs.problems({"values": said["kernel_tunables"].get("sysfs", {}), "housekeeping": "0-3"}) == []
+    assert bios.problems(said.get("bios_check", {})) == []
     assert nic.problems({**said["nic_tuning"], "nics": []}) == []
     assert set(said["nic_tuning"]) <= {*nic.MAPPINGS, "required"}
     switches = [value for values in said["nic_tuning"].values() if isinstance(values, dict) for value in values.values() if not isinstance(value, int)]
@@ -246,6 +248,7 @@ def test_it_is_said_why_everything_matters(profile: str) -> None:
     controls = [key for role in ("kernel_tunables", "tcp_tuning") for key in said.get(role, {}).get("sysctl", {})]
     controls += [sysfs.control_of(name) for name in said["kernel_tunables"].get("sysfs", {})]
     controls += [nic_firmware.DRIVER, nic_firmware.FIRMWARE, nic_firmware.WIDTH, nic_firmware.SPEED, nic_firmware.NODE]
+    controls += [f"bios.{name}" for name in bios.FINDINGS]
     controls += [f"cmdline.{name}" for name in said.get("kernel_cmdline", {}).get("arguments", {})]
     controls += [f"svc.{name}" for name in said["noisy_services"]["removed"]]
     tuned = {setting.control for setting in nic_settings(said["nic_tuning"])}

@@ -48,7 +48,7 @@ class HostFacts:
     """Which system the machine runs.
 
     ``family``: ``debian``, ``redhat``, ``suse`` or ``other``. ``virtualisation``: ``none``, ``unknown``, a hypervisor
-    (``kvm``, ``vmware``, ``xen``, ...) or ``container:KIND``; ``container`` is KIND, empty outside of one. ``isolated`` and
+    (``kvm``, ``vmware``, ``xen``, ..., ``vm-other`` for one that only the CPU tells of) or ``container:KIND``; ``container`` is KIND, empty outside of one. ``isolated`` and
     ``nohz_full`` are CPU lists, None where the kernel does not tell. ``python_*`` are empty for a captured machine.
     ``interfaces`` are the names of all network interfaces.
     """
@@ -86,7 +86,7 @@ def host_facts(host: Host) -> HostFacts:
         version=release.get("VERSION_ID", ""),
         kernel=kernel,
         architecture=_architecture(host, kernel),
-        virtualisation=f"container:{container}" if container else _hypervisor(host),
+        virtualisation=f"container:{container}" if container else hypervisor(host),
         container=container,
         init="systemd" if host.is_dir("/run/systemd/system") else _text(host, "/proc/1/comm"),
         python_version=platform.python_version() if host.live else "",
@@ -139,8 +139,8 @@ def _architecture(host: Host, kernel: str) -> str:
     return _text(host, "/proc/sys/kernel/arch") or _ARCHITECTURE_OF.get(ending, ending)
 
 
-def _hypervisor(host: Host) -> str:
-    """The hypervisor: ``none`` where there is surely none, ``unknown`` where the files do not decide."""
+def hypervisor(host: Host) -> str:
+    """The hypervisor, as systemd-detect-virt(1) calls it: ``none`` where there is surely none, ``unknown`` where the files do not decide."""
     told = _text(host, "/sys/hypervisor/type")
     if told:
         return told
@@ -150,6 +150,8 @@ def _hypervisor(host: Host) -> str:
     for mark, name in _HYPERVISORS:
         if mark in dmi and not (denied and mark in _ALSO_BARE_METAL):
             return name
+    if flags is not None and "hypervisor" in flags:
+        return "vm-other"
     return "none" if denied or (dmi and flags is None) else "unknown"
 
 

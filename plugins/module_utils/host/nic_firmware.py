@@ -104,7 +104,7 @@ def _card(host: Host, nic: Mapping[str, Any], asks: _Asks) -> Card:
     return Card(
         interface, pci, pci_id_of(host, pci), device, _driver(host, interface, name, version),
         Firmware("" if text == "N/A" else text, info.get(FIXED, {}), info.get(RUNNING, {}), info.get(STORED, {})),
-        _link(host, pci) if pci else Link(), _node(host, pci) if pci else None,
+        _link(host, pci) if pci else Link(), node_of(host, pci) if pci else None,
         silent="" if host.live else "a captured tree does not tell of drivers and firmware",
     )
 
@@ -159,7 +159,8 @@ def _speed(host: Host, name: str) -> float:
     return float(match.group(1)) if match else 0.0
 
 
-def _node(host: Host, pci: str) -> int:
+def node_of(host: Host, pci: str) -> int:
+    """The NUMA node of a PCI device; -1 where the firmware tells none."""
     try:
         return int(host.read_if_there(f"{PCI}/{pci}/numa_node") or -1)
     except ValueError:

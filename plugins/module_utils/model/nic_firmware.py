@@ -284,7 +284,7 @@ def plan(state: NicFirmwareState, spec: Mapping[str, Any]) -> Plan:
             settings.append(Setting(CONTROL, who, None, state=ERROR, reason=why, finding=True))
             continue
         taken[card.interface] = who
-        found = [driver_finding(card, policy), firmware_finding(card, policy), *_link_findings(card), _node_finding(state, card, nic)]
+        found = [driver_finding(card, policy), firmware_finding(card, policy), *_link_findings(card), node_finding(state, card, nic)]
         settings += [_told(card, setting) for setting in found]
     return Plan(tuple(settings))
 
@@ -375,7 +375,7 @@ def _rate(speed: float) -> str:
     return f"{speed:.1f} GT/s"
 
 
-def _node_finding(state: NicFirmwareState, card: Card, nic: Mapping[str, Any]) -> Setting:
+def node_finding(state: NicFirmwareState, card: Card, nic: Mapping[str, Any]) -> Setting:
     """The node of the NIC against the nodes of the CPUs that serve it (R22, R23)."""
     populated = [node for node, cpus in sorted(state.nodes.items()) if cpus]
     if card.node is None or not card.pci:

@@ -16,10 +16,13 @@ from .cpuset import CpusetError, format_cpulist, format_mask, parse_cpulist
 from .setting import SpecError
 from .topology import Nic, Topology
 
-WHOLE_CORE = "whole-core"
-SHARE = "share"
+# Whose work it is that no two threads of a core are busy: the firmware's, the kernel's (nosmt), the plan's (one thread of a core works),
+# or nobody's. With ``off`` the plan leaves siblings idle for as long as the firmware still shows them.
+OFF = "off"
 OFF_BY_KERNEL = "off-by-kernel"
-SMT_POLICIES = (WHOLE_CORE, SHARE, OFF_BY_KERNEL)
+SIBLINGS_IDLE = "siblings-idle"
+SHARE = "share"
+SMT_POLICIES = (OFF, OFF_BY_KERNEL, SIBLINGS_IDLE, SHARE)
 
 # The rule of a refusal that none of the numbered mistakes covers: the intent contradicts itself or the machine.
 INTENT = "intent"
@@ -66,7 +69,7 @@ class Intent:
     application_cores: int = 0
     application_cpulist: str = ""
     isolate: bool = True
-    smt_policy: str = WHOLE_CORE
+    smt_policy: str = SIBLINGS_IDLE
     housekeeping_cores: int = 2
     irq_cores: int = 2
     l3_align: bool = False
@@ -78,6 +81,8 @@ class Intent:
         """The intent of plain values (numbers and truth values also as text); unknown keys are refused."""
         given = _known(data, Intent, "intent")
         nics = given.pop("nics", ())
+        if given.get("smt_policy") is False:  # as YAML reads the word off
+            given["smt_policy"] = OFF
         if not isinstance(nics, (list, tuple)):
             raise PartitionError(INTENT, f"nics: {nics!r:.80} is no list; give a list of mappings with pci")
         for key in ("application_cores", "housekeeping_cores", "irq_cores"):
@@ -516,9 +521,13 @@ def _explain_rest(board: _Board, intent: Intent, housekeeping: frozenset[int], i
     if not isolated:
         board.reasons.append(f"No CPU is isolated, because {'no application cores are asked for' if intent.isolate else 'isolate is false'}")
     elif pins != isolated:
-        board.reasons.append(f"Applications run on {_cpus(pins)} and the other threads of these cores stay idle, because smt_policy is {WHOLE_CORE}")
+        board.reasons.append(f"Applications run on {_cpus(pins)} and the other threads of these cores stay idle, because {_idle_why(intent)}")
     if 0 in isolated:
         board.reasons.append("The kernel takes CPU 0 out of nohz_full by itself, because one CPU must keep the time; allow_cpu0 isolates it all the same")
+
+
+def _idle_why(intent: Intent) -> str:
+    return "the firmware still has hyper-threading on, which smt_policy wants off" if intent.smt_policy == OFF else f"smt_policy is {intent.smt_policy}"
 
 
 def _known(data: Mapping[str, Any], shape: type, what: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible_collections.lowlatency.fleet.plugins.action import (
     apply,
+    bios_info,
     ethtool,
     hugepages,
     irq_affinity,
@@ -34,10 +35,11 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.host.topology imp
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transaction
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import two_sockets
 
-JOINING = {"ethtool": ethtool, "hugepages": hugepages, "irq_affinity": irq_affinity, "kernel_cmdline": kernel_cmdline,
+JOINING = {"bios_info": bios_info, "ethtool": ethtool, "hugepages": hugepages, "irq_affinity": irq_affinity, "kernel_cmdline": kernel_cmdline,
            "nic_firmware": nic_firmware, "qdisc": qdisc, "route_metrics": route_metrics, "sack_filter": sack_filter, "sockets": sockets,
            "sysfs": sysfs, "tunables": tunables, "units": units}
 RIGHT: dict[str, dict[str, Any]] = {
+    "bios_info": {"policy": {"smt": "off", "smis": 0}, "nics": [{"interface": "eth0", "application_cpus": "4-7"}], "smi_seconds": 1.0},
     "ethtool": {"nics": [{"interface": "eth0"}], "features": {"gro": "off"}, "channels": {"queues": "irq-cpus"}, "rings": {"rx": "max"},
                 "coalesce": {"rx-usecs": 0, "rx-frames": 1}, "pause": {"rx": "off"}, "rps": {"rps_cpus": ""}, "required": ["coalesce.rx-usecs"]},
     "hugepages": {"pages": [{"size": "2M", "node": 0, "count": 64, "at": "boot"}]},
@@ -53,6 +55,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "units": {"removed": ["irqbalance"]},
 }
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "bios_info": ({"policy": {"smt": "sometimes"}}, "siblings-idle"),
     "ethtool": ({"nics": [{"interface": "eth0"}], "features": {"gro": 0}}, "neither on nor off"),
     "hugepages": ({"mounts": [{"path": "/etc", "size": "1G"}]}, "folder of the system"),
     "kernel_cmdline": ({"arguments": {"root": "/dev/sdb"}}, "R9"),

@@ -93,7 +93,7 @@ def test_os_release_is_followed_below_the_root_only(tmp_path: Path) -> None:
     ("files", "virtualisation"),
     [
         ({"proc/cpuinfo": BARE}, "none"),
-        ({"proc/cpuinfo": GUEST}, "unknown"),
+        ({"proc/cpuinfo": GUEST}, "vm-other"),
         ({"proc/cpuinfo": GUEST, f"{DMI}/sys_vendor": "QEMU"}, "kvm"),
         ({"proc/cpuinfo": GUEST, f"{DMI}/sys_vendor": "Red Hat", f"{DMI}/product_name": "KVM"}, "kvm"),
         ({"proc/cpuinfo": GUEST, f"{DMI}/sys_vendor": "VMware, Inc."}, "vmware"),

@@ -174,7 +174,7 @@ def test_nics_of_captured_machines_are_where_lspci_saw_them(path: Path, tmp_path
         link = reading._link(host, pci)
         assert (link.width, link.width_max) == tuple(width if width in reading._LANES else 0 for width in (nic.link_width, nic.link_width_max))
         if nodes.get(pci) is not None:
-            assert reading._node(host, pci) == nodes[pci]
+            assert reading.node_of(host, pci) == nodes[pci]
     state = reading.read_nic_firmware(host, {"nics": [{"pci": pci} for pci in nics]})
     for setting in model.plan(state, {"nics": [{"pci": pci} for pci in nics]}).settings:
         assert setting.state in ("ok", "drifted", "unsupported", "error") and (setting.state == "ok" or setting.reason)

@@ -272,7 +272,7 @@ class TestRefusals:
             ({"nics": [app("0000:81:00.0", queues=-1)]}, "0000:81:00.0 queues is -1"),
             ({"application_cores": -2}, "application_cores is -2"),
             ({"irq_cores": -1}, "irq_cores is -1"),
-            ({"smt_policy": "shared"}, "'shared'; use whole-core or share or off-by-kernel"),
+            ({"smt_policy": "shared"}, "'shared'; use off or off-by-kernel or siblings-idle or share"),
         ],
     )
     def test_intents_that_fit_no_machine(self, intent: dict[str, Any], words: str) -> None:
@@ -609,7 +609,7 @@ def intents(draw: st.DrawFn) -> Intent:
         nics=tuple(NicIntent(pci, draw(st.integers(0, 3)), draw(st.integers(0, 4))) for pci in pcis),
         application_cores=draw(st.integers(0, 3)),
         isolate=draw(st.sampled_from([True, True, True, False])),
-        smt_policy=draw(st.sampled_from(["whole-core", "share"])),
+        smt_policy=draw(st.sampled_from(["siblings-idle", "share"])),
         housekeeping_cores=draw(st.integers(1, 3)),
         irq_cores=draw(st.integers(0, 3)),
         l3_align=draw(st.booleans()),
