@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The registry: which domains there are, in the one order in which they may be applied.
 
-What the firmware decided is looked at first, and written never. Huge pages come before anything takes memory; services that move interrupts next, since what they moved is set after;
-driver and firmware of NICs are looked at before what lies on them; channels before features, features before interrupts (a NIC reset
-recreates them), then switches of /sys and sysctl, and queueing disciplines after the channels they lie on and the default that sysctl sets, then metrics
-of routes, which may name an algorithm that sysctl had loaded. Live sockets are looked at when all of it is set. The kernel command
-line comes last, after the host agent even: a boot is only tried on a host where all else went well.
+What the firmware decided is looked at first, and written never. Huge pages come before anything takes memory; services that move interrupts next, since
+what they moved is set after; driver and firmware of NICs are looked at before what lies on them; channels before features, features before interrupts (a
+NIC reset recreates them), then power of CPUs, switches of /sys and sysctl, and queueing disciplines after the channels they lie on and the default that
+sysctl sets, then metrics of routes, which may name an algorithm that sysctl had loaded. Live sockets are looked at when all of it is set. The kernel
+command line comes last, after the host agent even: a boot is only tried on a host where all else went well.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 from .host import cmdline as host_cmdline
 from .host.bios import read_bios
+from .host.cpu_power import read_power, write_power
 from .host.ethtool import batch_of, read_ethtool, write_ethtool
 from .host.hugepages import read_hugepages, write_hugepages
 from .host.irq import read_irqs, write_irq
@@ -34,6 +35,7 @@ from .host.units import read_units, write_unit
 from .model import (
     bios,
     cmdline,
+    cpu_power,
     hugepages,
     irq,
     nic,
@@ -148,6 +150,13 @@ IRQ_AFFINITY = Domain(
               "required_one_of": [["interface", "pci", "mac"]]}},
     irq.problems, read_irqs, irq.plan, write_irq, persistence="agent", each_alone=True,
 )
+CPU_POWER = Domain(
+    "cpu_power",
+    {"governor": {"type": "str"}, "energy_performance_preference": {"type": "str"}, "energy_perf_bias": {"type": "str"},
+     "minimum_performance": {"type": "str"}, "turbo": {"type": "str", "choices": [cpu_power.ON, cpu_power.OFF]},
+     "uncore": {"type": "str", "choices": [cpu_power.MAX]}, "idle_latency_us": {"type": "int"}, "idle_cpus": {"type": "str"}},
+    cpu_power.problems, read_power, cpu_power.plan, write_power, persistence="agent",
+)
 SYSFS = Domain(
     "sysfs",
     {"values": {"type": "dict", "default": {}}, "housekeeping": {"type": "str"}},
@@ -201,5 +210,5 @@ KERNEL_CMDLINE = Domain(
     boot=BootSteps(host_cmdline.arm, host_cmdline.settle, host_cmdline.tidy, host_cmdline.boot_files),
 )
 
-DOMAINS = {domain.name: domain for domain in (BIOS_INFO, HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, SYSFS, TUNABLES, QDISC,
+DOMAINS = {domain.name: domain for domain in (BIOS_INFO, HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, CPU_POWER, SYSFS, TUNABLES, QDISC,
                                               SACK_FILTER, ROUTE_METRICS, SOCKETS, KERNEL_CMDLINE)}

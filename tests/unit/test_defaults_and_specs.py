@@ -21,6 +21,7 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
     bios,
     buffers,
     cmdline,
+    cpu_power,
     irq,
     nic,
     nic_firmware,
@@ -48,7 +49,8 @@ PLAYBOOKS = sorted(path.stem for path in (REPOSITORY / "playbooks").glob("*s.yml
 FROM_OUTSIDE = {"lowlatency_profile"}
 # Values of the site that role defaults may read.
 SITE = {"lowlatency_nics", "lowlatency_application_cores", "lowlatency_application_cpulist", "lowlatency_hugepages", "lowlatency_hugepages_mounts",
-        "lowlatency_nic_policy", "lowlatency_smt_policy", "lowlatency_bios_policy", "lowlatency_reboot_ok", "lowlatency_reboot_timeout", "lowlatency_trial_seconds", "lowlatency_confirm_seconds"}
+        "lowlatency_nic_policy", "lowlatency_smt_policy", "lowlatency_bios_policy",
+        "lowlatency_reboot_ok", "lowlatency_reboot_timeout", "lowlatency_trial_seconds", "lowlatency_confirm_seconds"}
 
 
 def loaded(name: str) -> Any:
@@ -220,6 +222,7 @@ def test_what_a_profile_wants_is_right(profile: str) -> None:
         traffic = said[role]["traffic"] if role == "tcp_tuning" else None
         assert tunables.problems({"values": said.get(role, {}).get("sysctl", {}), "housekeeping": "0-3", "traffic": traffic}) == []
     assert sysfs.problems({"values": said["kernel_tunables"].get("sysfs", {}), "housekeeping": "0-3"}) == []
+    assert cpu_power.problems({**said.get("cpu_power", {}), "idle_cpus": "4-7"}) == []
     assert bios.problems(said.get("bios_check", {})) == []
     assert nic.problems({**said["nic_tuning"], "nics": []}) == []
     assert set(said["nic_tuning"]) <= {*nic.MAPPINGS, "required"}
@@ -248,6 +251,8 @@ def test_it_is_said_why_everything_matters(profile: str) -> None:
     controls = [key for role in ("kernel_tunables", "tcp_tuning") for key in said.get(role, {}).get("sysctl", {})]
     controls += [sysfs.control_of(name) for name in said["kernel_tunables"].get("sysfs", {})]
     controls += [nic_firmware.DRIVER, nic_firmware.FIRMWARE, nic_firmware.WIDTH, nic_firmware.SPEED, nic_firmware.NODE]
+    controls += [cpu_power.GOVERNOR, cpu_power.MINIMUM, cpu_power.PREFERENCE, cpu_power.BIAS, cpu_power.TURBO, cpu_power.UNCORE, cpu_power.IDLE,
+                 cpu_power.COMPETITOR]
     controls += [f"bios.{name}" for name in bios.FINDINGS]
     controls += [f"cmdline.{name}" for name in said.get("kernel_cmdline", {}).get("arguments", {})]
     controls += [f"svc.{name}" for name in said["noisy_services"]["removed"]]

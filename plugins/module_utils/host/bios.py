@@ -19,20 +19,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..model.bios import BiosState, Firmware, IdleState, iso_date
+from ..model.bios import BiosState, Firmware, iso_date
 from ..model.cpuset import CpusetError, parse_cpulist
 from ..model.nic import identity
 from ..model.nic_firmware import Card
 from ..model.smbios import memory_devices, slots
 from ..model.topology import Topology, TopologyError
 from .container import container_kind
+from .cpu_power import CPU, idle_states, per_cpu, turbo
 from .facts import hypervisor
 from .links import interface_of, not_an_interface, pci_of
 from .machine import Host
 from .nic_firmware import node_of
 from .topology import read_topology
 
-CPU = "/sys/devices/system/cpu"
 DMI = "/sys/class/dmi/id"
 TABLE = "/sys/firmware/dmi/tables/DMI"
 SLOTS = "/sys/bus/pci/slots"
@@ -72,13 +72,13 @@ def read_bios(host: Host, spec: Mapping[str, Any]) -> BiosState:
         without_smt=_without_smt(host),
         hidden_threads=_number(cpuinfo.get("siblings")) > _number(cpuinfo.get("cpu cores")) > 0,
         isolated=_cpulist(host, f"{CPU}/isolated"),
-        idle=_idle_states(host, topology.online),
+        idle=idle_states(host, topology.online),
         idle_driver=host.read_if_there(f"{CPU}/cpuidle/current_driver") or "",
-        drivers=_by_value(host, topology.online, "cpufreq/scaling_driver"),
-        governors=_by_value(host, topology.online, "cpufreq/scaling_governor"),
-        preferences=_by_value(host, topology.online, "cpufreq/energy_performance_preference"),
-        turbo=_turbo(host),
-        microcode=_by_value(host, topology.online, "microcode/version") or _told_microcode(cpuinfo, topology),
+        drivers=per_cpu(host, topology.online, "cpufreq/scaling_driver"),
+        governors=per_cpu(host, topology.online, "cpufreq/scaling_governor"),
+        preferences=per_cpu(host, topology.online, "cpufreq/energy_performance_preference"),
+        turbo=turbo(host, topology.online),
+        microcode=per_cpu(host, topology.online, "microcode/version") or _told_microcode(cpuinfo, topology),
         signature=_signature(cpuinfo),
         flags=frozenset(cpuinfo["flags"].split()) if "flags" in cpuinfo else None,
         clocksource=host.read_if_there(f"{_CLOCKS}/current_clocksource") or "",
@@ -107,31 +107,6 @@ def _cpulist(host: Host, name: str) -> frozenset[int]:
         return frozenset()
 
 
-def _by_value(host: Host, cpus: Iterable[int], name: str) -> dict[str, frozenset[int]]:
-    """``{text: CPUs}`` of a file that each CPU has of its own; CPUs without it are left out."""
-    found: dict[str, set[int]] = {}
-    for cpu in sorted(cpus):
-        text = host.read_if_there(f"{CPU}/cpu{cpu}/{name}")
-        if text:
-            found.setdefault(text, set()).add(cpu)
-    return {text: frozenset(members) for text, members in found.items()}
-
-
-def _idle_states(host: Host, cpus: Iterable[int]) -> tuple[IdleState, ...]:
-    """The idle states of all CPUs by name and exit latency, shallowest first. Documentation/admin-guide/pm/cpuidle.rst."""
-    found: dict[tuple[int, str], set[int]] = {}
-    for cpu in sorted(cpus):
-        folder = f"{CPU}/cpu{cpu}/cpuidle"
-        for state in host.names(folder):
-            name, latency = (host.read_if_there(f"{folder}/{state}/{file}") for file in ("name", "latency"))
-            if name is None or latency is None or not latency.isdigit():
-                continue
-            members = found.setdefault((int(latency), name), set())
-            if host.read_if_there(f"{folder}/{state}/disable") in (None, "0"):
-                members.add(cpu)
-    return tuple(IdleState(name, latency, frozenset(members)) for (latency, name), members in sorted(found.items()))
-
-
 def _without_smt(host: Host) -> str:
     """Who has the kernel keep siblings offline; empty where nothing tells."""
     for token in (host.read_if_there("/proc/cmdline") or "").split():
@@ -139,14 +114,6 @@ def _without_smt(host: Host) -> str:
         if key == "nosmt" or (key == "mitigations" and "nosmt" in value.split(",")):
             return f"by the kernel argument {token}"
     return ""
-
-
-def _turbo(host: Host) -> str:
-    """``on`` or ``off``; Intel's file says the opposite of the others'."""
-    intel = host.read_if_there(f"{CPU}/intel_pstate/no_turbo")
-    if intel is not None:
-        return {"0": "on", "1": "off"}.get(intel, "")
-    return {"1": "on", "0": "off"}.get(host.read_if_there(f"{CPU}/cpufreq/boost") or "", "")
 
 
 def _first_cpu(host: Host) -> dict[str, str]:

@@ -48,8 +48,8 @@ class HostFacts:
     """Which system the machine runs.
 
     ``family``: ``debian``, ``redhat``, ``suse`` or ``other``. ``virtualisation``: ``none``, ``unknown``, a hypervisor
-    (``kvm``, ``vmware``, ``xen``, ..., ``vm-other`` for one that only the CPU tells of) or ``container:KIND``; ``container`` is KIND, empty outside of one. ``isolated`` and
-    ``nohz_full`` are CPU lists, None where the kernel does not tell. ``python_*`` are empty for a captured machine.
+    (``kvm``, ``vmware``, ``xen``, ..., ``vm-other`` for one that only the CPU tells of) or ``container:KIND``; ``container`` is KIND,
+    empty outside of one. ``isolated`` and ``nohz_full`` are CPU lists, None where the kernel does not tell. ``python_*`` are empty for a captured machine.
     ``interfaces`` are the names of all network interfaces.
     """
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from . import bios_menus as menus
 from .bios_menus import menu
+from .cpu_power import ByValue, IdleState, by_value
 from .cpuset import CpusetError, format_cpulist, parse_cpulist
 from .nic_firmware import Card, NicFirmwareState, fits, node_finding, number_of, range_of
 from .partition import OFF, OFF_BY_KERNEL, SHARE, SIBLINGS_IDLE, SMT_POLICIES
@@ -36,15 +37,6 @@ _UNEVEN = 0.1
 
 
 @dataclass(frozen=True)
-class IdleState:
-    """One idle state by its name: exit latency in microseconds, and the CPUs on which it may be used."""
-
-    name: str
-    latency: int
-    cpus: frozenset[int]
-
-
-@dataclass(frozen=True)
 class Firmware:
     """What DMI tells of the system and its BIOS; ``date`` is ISO, empty where not told. ``release`` is the BIOS's own number."""
 
@@ -58,9 +50,6 @@ class Firmware:
     def number(self) -> str:
         """The version to compare: the release, where the version only names a family of machines (HPE's U30)."""
         return self.release if self.release and _FAMILY_NAME.fullmatch(self.version) else self.version
-
-
-ByValue = Mapping[str, frozenset[int]]
 
 
 @dataclass(frozen=True)
@@ -223,13 +212,6 @@ def _not_here(name: str, policy: Mapping[str, Any], reason: str, current: str | 
     return unsupported(f"bios.{name}", name, _asked(policy.get(name)), reason, current)
 
 
-def by_value(groups: ByValue) -> str:
-    """``performance``, or ``performance on 0-3, powersave on 4-7`` where CPUs differ."""
-    if len(groups) < 2:
-        return next(iter(groups), "")
-    return ", ".join(f"{value} on {format_cpulist(cpus)}" for value, cpus in sorted(groups.items(), key=lambda item: min(item[1])))
-
-
 # --- hyper-threading --------------------------------------------------------------------------------------------------
 
 
@@ -357,13 +339,13 @@ def _idle(state: BiosState, policy: Mapping[str, Any], cpus: frozenset[int]) -> 
     if not state.idle:
         reason = state.guest or f"this kernel has no idle states (driver: {state.idle_driver or 'none'})"
         return _not_here("idle_states", policy, reason)
-    current = ", ".join(f"{idle.name} {idle.latency} us" for idle in state.idle if idle.cpus) or "none"
+    current = ", ".join(f"{idle.name} {idle.latency} us" for idle in state.idle if idle.on) or "none"
     limit = policy.get("idle_latency_us")
     watched = cpus or state.topology.online
-    deep = [idle for idle in state.idle if limit is not None and idle.latency > int(limit) and idle.cpus & watched]
+    deep = [idle for idle in state.idle if limit is not None and idle.latency > int(limit) and idle.on & watched]
     if not deep:
         return _found("idle_states", current)
-    slow = ", ".join(f"{idle.name} takes {idle.latency} us to leave, on CPUs {format_cpulist(idle.cpus & watched)}" for idle in deep)
+    slow = ", ".join(f"{idle.name} takes {idle.latency} us to leave, on CPUs {format_cpulist(idle.on & watched)}" for idle in deep)
     why = [f"{slow}; {menu(menus.IDLE, state.maker)}; "
            "the role cpu_power switches such states off, as do the kernel arguments intel_idle.max_cstate=0 processor.max_cstate=1"]
     return _found("idle_states", current, f"none above {limit} us on CPUs {format_cpulist(watched)}", why)

@@ -44,7 +44,8 @@ MENUS = {
     HPE: {
         SMT: "BIOS/Platform Configuration (RBSU) > Processor Options > Hyper-Threading, or AMD SMT Option",
         NUMA: "BIOS/Platform Configuration (RBSU) > Memory Options > Node Interleaving, Sub-NUMA Clustering, or NUMA memory domains per socket",
-        IDLE: "BIOS/Platform Configuration (RBSU) > Workload Profile (Low Latency), or Power and Performance Options > Minimum Processor Idle Power Core C-State",
+        IDLE: "BIOS/Platform Configuration (RBSU) > Workload Profile (Low Latency), or Power and Performance Options > "
+              "Minimum Processor Idle Power Core C-State",
         TURBO: "BIOS/Platform Configuration (RBSU) > Power and Performance Options > Turbo Boost Technology, or AMD Core Performance Boost",
         FREQUENCY: "BIOS/Platform Configuration (RBSU) > Power and Performance Options > Power Regulator (OS Control)",
         IOMMU: "BIOS/Platform Configuration (RBSU) > Virtualization Options > Intel VT-d, or AMD I/O Virtualization Technology",

@@ -30,7 +30,8 @@ class MemoryDevice:
 
     @property
     def socket(self) -> str:
-        """The CPU socket it belongs to, as its name tells: ``CPU1_DIMM_A1``, ``PROC 2 DIMM 3``, ``P0_Node1_Channel0_Dimm0``, ``B4``; empty where it does not."""
+        """The CPU socket it belongs to, as its name tells (``CPU1_DIMM_A1``, ``PROC 2 DIMM 3``, ``P0_Node1_Channel0_Dimm0``, ``B4``); empty
+        where it does not."""
         for text in (self.locator, self.bank):
             told = _SOCKET.search(text)
             if told:
