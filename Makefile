@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Every target does the set-up that it needs. The scripts do the work and can be run by themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit install importer molecule test test-vm demo demo-down audit bench lab lab-down clean
+.PHONY: help setup lint sanity unit install importer redfish molecule test test-vm demo demo-down audit bench lab lab-down clean
 .NOTPARALLEL:
 
 help: ## show these lines
@@ -25,11 +25,15 @@ install: setup ## build the collection, install it elsewhere, and run its playbo
 importer: setup ## galaxy-importer on the built collection
 	@scripts/importer
 
+redfish: setup ## playbooks/bios.yml against a BMC: sushy-tools' emulator with TLS, and servers that misbehave
+	@scripts/setup redfish
+	@scripts/redfish
+
 molecule: setup ## the collection against systemd containers: check, converge, idempotence, verify, restart
 	@scripts/setup containers
 	@scripts/molecule test
 
-test: lint sanity unit install importer molecule ## all of the above
+test: lint sanity unit install importer redfish molecule ## all of the above
 	@python3 scripts/test_counts.py
 
 test-vm: setup ## the collection against real kernels under QEMU: trial boots, huge pages, interrupts, failures (KEEP=1 keeps them)

@@ -18,5 +18,5 @@ class ActionModule(ActionBase):
             documents = transaction.take(task_vars["inventory_hostname"])
         if not documents:
             return {"changed": False, "skipped": True, "skip_reason": "no role joined the transaction"}
-        options = {option: self._task.args[option] for option in (*BOOT_OPTIONS, *NETWORK_OPTIONS) if option in self._task.args}
+        options = {option: self._task.args[option] for option in (*BOOT_OPTIONS, *NETWORK_OPTIONS, "bios_waiting") if option in self._task.args}
         return transaction.run_and_boot(self, "apply", {"documents": documents, **options}, task_vars)

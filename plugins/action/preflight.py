@@ -28,6 +28,9 @@ OPTIONS = {
     "allow_cpu0": {"type": "bool", "default": False},
     "hugepages": {"type": "list", "elements": "dict", "default": []},
     "sysroot": {"type": "path", "default": "/"},
+    "bios_waiting": {"type": "list", "elements": "str", "default": []},
+    "reboot_ok": {"type": "bool", "default": False},
+    "reboot_timeout": {"type": "int", "default": 1800},
 }
 
 
@@ -39,6 +42,15 @@ class ActionModule(ActionBase):
         profile = site.pop("profile", None)
         if profile is not None:
             profiles.load(profile)
+        waiting, reboot_ok, timeout = (site.pop(option) for option in ("bios_waiting", "reboot_ok", "reboot_timeout"))
+        if waiting and not self._task.check_mode and not transaction.was_booted(host):
+            # Other CPUs or nodes come with the boot: whatever is planned before it is for another machine.
+            if not reboot_ok:
+                raise AnsibleActionFail(f"{host}: {', '.join(waiting)} is set and changes its CPUs or nodes with the next boot; reboot it first, "
+                                        "or allow that (lowlatency_reboot_ok); nothing was written")
+            failure = transaction.boot_for_bios(self, timeout, waiting, task_vars)
+            if failure:
+                raise AnsibleActionFail(failure)
         result = transaction.run_module(self, "topology_info", {"sysroot": site.pop("sysroot")}, task_vars)
         if result.get("failed") or result.get("unreachable") or "topology" not in result:
             return result

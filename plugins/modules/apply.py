@@ -31,6 +31,11 @@ options:
         have to show, makes it the default. There is one reboot at most.
     type: bool
     default: false
+  bios_waiting:
+    description: What else waits for a boot, because it was set in the BIOS. The one reboot is for it too.
+    type: list
+    elements: str
+    default: []
   trial_seconds:
     description: Seconds after its boot at which the host goes back by itself from a command line that nobody confirmed.
     type: int
@@ -115,7 +120,8 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"documents": {"type": "dict"}, **BOOT_OPTIONS, **NETWORK_OPTIONS}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={"documents": {"type": "dict"}, "bios_waiting": {"type": "list", "elements": "str", "default": []},
+                                          **BOOT_OPTIONS, **NETWORK_OPTIONS}, supports_check_mode=True)
     run_documents(module, module.params["documents"] or {})
 
 

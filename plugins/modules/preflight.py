@@ -84,6 +84,21 @@ options:
     type: list
     elements: dict
     default: []
+  bios_waiting:
+    description:
+      - What is set in the BIOS and changes CPUs or nodes with the next boot. The host is rebooted first where O(reboot_ok) allows it, and
+        refused otherwise. A run boots a host once.
+    type: list
+    elements: str
+    default: []
+  reboot_ok:
+    description: Whether the host may be rebooted for O(bios_waiting).
+    type: bool
+    default: false
+  reboot_timeout:
+    description: Seconds to wait for that.
+    type: int
+    default: 1800
   sysroot:
     description: Read a captured tree on the host instead of the live machine.
     type: path

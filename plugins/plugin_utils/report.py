@@ -27,6 +27,8 @@ WHY = {
     "bios.microcode": "latency and its bugs change with the microcode: all hosts of a kind run the one that was measured",
     "bios.numa": "memory that lies on any node is remote half of the time",
     "bios.pci_slot": "a packet that crosses to another node costs its latency twice",
+    "bios.redfish": "what the BIOS is set to decides before the system starts",
+    "bios.redfish.bmc": "a BIOS that cannot be asked is not known to be right",
     "bios.smis": "an SMI stops all CPUs, and the kernel does not see it",
     "bios.smt": "two threads of a core share its units and caches, and slow each other down",
     "bios.topology": "nothing is told of a machine that does not describe its CPUs",

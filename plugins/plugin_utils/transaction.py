@@ -107,13 +107,19 @@ def _network_confirmed(action: ActionBase, result: dict[str, Any], seconds: int,
 def run_and_boot(action: ActionBase, name: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
     """Run a module that may arm a trial boot; if it did, reboot the host, once, and run it again to confirm what came up."""
     host = task_vars["inventory_hostname"]
+    waiting = arguments.pop("bios_waiting", None) or []
     boot = validated(host, name, BOOT_OPTIONS, {option: arguments.pop(option) for option in BOOT_OPTIONS if option in arguments})
+    if was_booted(host):
+        boot["reboot_ok"] = False  # once in a run
     if boot["reboot_ok"] and action._connection.transport == "local" and not action._task.check_mode:
         return {"failed": True, "msg": f"{host}: reboot_ok over a local connection would reboot the controller itself; run it from another machine"}
     tried = run_module(action, name, {**arguments, "reboot_ok": boot["reboot_ok"], "trial_seconds": boot["trial_seconds"]}, task_vars)
-    if not tried.get("armed") or tried.get("failed") or tried.get("unreachable"):
+    if tried.get("failed") or tried.get("unreachable"):
         return tried
+    if not tried.get("armed"):
+        return _booted_for_bios(action, name, arguments, boot, tried, waiting, task_vars) if waiting else tried
     rebooted = _reboot(action, boot["reboot_timeout"], task_vars)
+    _mark_booted(host)
     if not rebooted.get("rebooted"):
         return {**tried, "failed": True, "rebooted": False,
                 "msg": f"{host}: could not be rebooted ({rebooted.get('msg', 'unreachable')}); its next boot tries the new command line, once"}
@@ -122,6 +128,33 @@ def run_and_boot(action: ActionBase, name: str, arguments: dict[str, Any], task_
         return {**tried, "failed": True, "rebooted": True,
                 "msg": why + "a trial that is up and not confirmed goes back by itself, one that hangs needs its console"}
     return _confirmed(host, tried, run_module(action, name, {**arguments, "reboot_ok": False}, task_vars))
+
+
+def _booted_for_bios(action: ActionBase, name: str, arguments: dict[str, Any], boot: dict[str, Any], tried: dict[str, Any], waiting: list[str],
+                     task_vars: dict[str, Any]) -> dict[str, Any]:
+    """The boot of this run, where nothing but settings of the BIOS waits for it; they are told where none is allowed."""
+    if action._task.check_mode or was_booted(task_vars["inventory_hostname"]):
+        return tried
+    if not boot["reboot_ok"]:
+        return {**tried, "reboot_required": True, "reboot_reasons": [*tried.get("reboot_reasons", []), *(f"{what} is set and waits" for what in waiting)]}
+    failure = boot_for_bios(action, boot["reboot_timeout"], waiting, task_vars)
+    if failure:
+        return {**tried, "failed": True, "msg": failure}
+    return {**_confirmed(task_vars["inventory_hostname"], tried, run_module(action, name, {**arguments, "reboot_ok": False}, task_vars))}
+
+
+def boot_for_bios(action: ActionBase, timeout: int, waiting: list[str], task_vars: dict[str, Any]) -> str:
+    """Boot a host for what is set in its BIOS and waits; why it did not come back, or nothing."""
+    host = task_vars["inventory_hostname"]
+    if action._connection.transport == "local":
+        return f"{host}: reboot_ok over a local connection would reboot the controller itself; run it from another machine"
+    notice_silence(action._connection)
+    rebooted = _reboot(action, timeout, task_vars)
+    if rebooted.get("failed") or rebooted.get("unreachable") or not rebooted.get("rebooted"):
+        why = rebooted.get("msg", "unreachable")
+        return f"{host}: did not come back within {timeout} s of the reboot for {', '.join(waiting)} ({why}); look at its console"
+    _mark_booted(host)
+    return ""
 
 
 def _confirmed(host: str, tried: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -160,6 +193,17 @@ def validated(host: str, what: str, options: dict[str, Any], arguments: dict[str
 def is_open(templar: Any, task_vars: dict[str, Any]) -> bool:
     """Whether tasks of this play join (``lowlatency_transaction`` is true)."""
     return boolean(templar.template(task_vars.get(VARIABLE, False)), strict=False)
+
+
+def was_booted(host: str) -> bool:
+    """Whether this run booted the host already: it boots no host twice."""
+    return os.path.exists(f"{_path(host)}.booted")
+
+
+def _mark_booted(host: str) -> None:
+    os.makedirs(os.path.dirname(_path(host)), mode=0o700, exist_ok=True)
+    with open(f"{_path(host)}.booted", "w", encoding="utf-8"):
+        pass
 
 
 def begin(host: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.lowlatency.fleet.plugins.action import bios_redfish as redfish_action
 from ansible_collections.lowlatency.fleet.plugins.action import driver_sources as sources_action
 from ansible_collections.lowlatency.fleet.plugins.action import preflight as preflight_action
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
@@ -38,6 +39,7 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model.host_plan i
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.partition import Intent
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import ERROR, Setting
 from ansible_collections.lowlatency.fleet.plugins.module_utils.update_door import UPDATE_OPTIONS
+from ansible_collections.lowlatency.fleet.plugins.plugin_utils import bios_attributes
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.report import why
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -136,7 +138,9 @@ def as_documented(options: Mapping[str, Any]) -> dict[str, Any]:
 
 SPECS = {**{name: {**domain.options, **extra_options(name)} for name, domain in DOMAINS.items()},
          "nic_update": UPDATE_OPTIONS, "driver_sources": sources_action.OPTIONS, "preflight": preflight_action.OPTIONS,
-         "apply": {"documents": {"type": "dict"}, **BOOT_OPTIONS, **NETWORK_OPTIONS}, "confirm": {"identity": {"type": "str", "required": True}}}
+         "bios_redfish": redfish_action.OPTIONS,
+         "apply": {"documents": {"type": "dict"}, "bios_waiting": {"type": "list", "elements": "str", "default": []}, **BOOT_OPTIONS, **NETWORK_OPTIONS},
+         "confirm": {"identity": {"type": "str", "required": True}}}
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))
@@ -178,8 +182,11 @@ def test_the_examples_of_what_changes_drivers_and_firmware_are_right() -> None:
     assert nic_update.source_problems(sources["packages"], []) == []
 
 
+OF_BOOTS = {"bios_waiting", "reboot_ok", "reboot_timeout"}
+
+
 def test_what_preflight_takes_is_what_the_partition_knows() -> None:
-    assert set(preflight_action.OPTIONS) - {"profile", "sysroot", "all_nics", "hugepages"} == set(Intent.__dataclass_fields__)
+    assert set(preflight_action.OPTIONS) - {"profile", "sysroot", "all_nics", "hugepages", *OF_BOOTS} == set(Intent.__dataclass_fields__)
     role = set(defaults("preflight"))
     assert {f"preflight_{name}" for name in preflight_action.OPTIONS} - {"preflight_profile", "preflight_sysroot"} == role
     for name, option in preflight_action.OPTIONS.items():
@@ -234,6 +241,8 @@ def test_what_a_profile_wants_is_right(profile: str) -> None:
     assert sockets.problems(said["tcp_tuning"]) == []
     assert cmdline.problems(said.get("kernel_cmdline", {})) == []
     Intent.from_dict({**said["preflight"], "nics": []})
+    assert bios_attributes.wanted_items(said["bios_redfish"].get("wanted", {}), said["bios_redfish"]["smt_policy"]) is not None
+    assert said["bios_redfish"]["smt_policy"] == said["preflight"]["smt_policy"], "what the BMC is told is what cores are planned by"
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -423,7 +423,7 @@ def _iommu(state: BiosState, policy: Mapping[str, Any], _cpus: frozenset[int]) -
         return _not_here("iommu", policy, "this captured tree does not tell of IOMMUs")
     current = f"on ({', '.join(state.iommus)})" if state.iommus else OFF
     wanted = None if policy.get("iommu") is None else word(policy["iommu"])
-    if wanted in (None, current.split(" ")[0]):
+    if wanted in (None, ON if state.iommus else OFF):
         return _found("iommu", current)
     if wanted == OFF:
         why = "the kernel arguments intel_iommu=off or amd_iommu=off"

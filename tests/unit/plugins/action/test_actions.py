@@ -316,6 +316,53 @@ def test_the_controller_does_not_reboot_itself(monkeypatch: pytest.MonkeyPatch) 
     assert result["failed"] is True and "would reboot the controller itself" in result["msg"] and boots.seen == []
 
 
+# --- boots for the BIOS -----------------------------------------------------------------------------------------------
+
+
+NOTHING_WAITS = {"changed": True, "armed": False, "reboot_required": False, "reboot_reasons": [], "settings": []}
+
+
+def test_settings_of_the_bios_have_their_one_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    boots = Boots(monkeypatch, NOTHING_WAITS, {**THERE, "changed": False})
+    result = booted(boots, reboot_ok=True, reboot_timeout=77, bios_waiting=["BIOS turbo"])
+    assert boots.reboots == [77] and len(boots.seen) == 2 and result["rebooted"] is True and "failed" not in result
+    assert all("bios_waiting" not in run for run in boots.seen)
+
+
+def test_a_trial_boot_brings_settings_of_the_bios_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    boots = Boots(monkeypatch, ARMED, THERE)
+    assert booted(boots, reboot_ok=True, bios_waiting=["BIOS turbo"])["rebooted"] is True and len(boots.reboots) == 1
+
+
+def test_without_leave_settings_of_the_bios_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    boots = Boots(monkeypatch, NOTHING_WAITS)
+    result = booted(boots, bios_waiting=["BIOS turbo"])
+    assert boots.reboots == [] and result["reboot_required"] is True and result["reboot_reasons"] == ["BIOS turbo is set and waits"]
+
+
+def test_a_host_that_does_not_come_back_from_a_boot_for_its_bios_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    boots = Boots(monkeypatch, NOTHING_WAITS, reboot={"failed": True, "rebooted": True, "msg": "timed out"})
+    result = booted(boots, reboot_ok=True, bios_waiting=["BIOS turbo"])
+    assert result["failed"] is True and "did not come back" in result["msg"] and "BIOS turbo" in result["msg"]
+
+
+def test_a_host_is_booted_once_in_a_run(monkeypatch: pytest.MonkeyPatch, surveyed: Runs) -> None:
+    boots = Boots(monkeypatch, NOTHING_WAITS)
+    done = act(preflight, surveyed, {"bios_waiting": ["BIOS smt"], "reboot_ok": True, "reboot_timeout": 55})
+    assert boots.reboots == [55] and "topology" in done, "the plan is made of what came up"
+    result = booted(boots, reboot_ok=True, bios_waiting=["BIOS smt", "BIOS turbo"])
+    assert boots.reboots == [55] and boots.seen[0]["reboot_ok"] is False and "failed" not in result
+
+
+def test_cores_are_not_planned_for_a_machine_that_will_be_another(monkeypatch: pytest.MonkeyPatch, surveyed: Runs) -> None:
+    boots = Boots(monkeypatch)
+    with pytest.raises(AnsibleActionFail, match=r"BIOS smt is set and changes its CPUs .*nothing was written"):
+        act(preflight, surveyed, {"bios_waiting": ["BIOS smt"]})
+    assert boots.reboots == [] and surveyed.seen == []
+    with pytest.raises(AnsibleActionFail, match="would reboot the controller itself"):
+        act(preflight, surveyed, {"bios_waiting": ["BIOS smt"], "reboot_ok": True}, transport="local")
+
+
 # --- preflight --------------------------------------------------------------------------------------------------------
 
 

@@ -59,10 +59,10 @@ def machine(tmp_path: Path) -> FixtureMachine:
     return built
 
 
-def findings(machine: FixtureMachine, nics: list[dict[str, Any]] | None = None, cpus: str = "", /, **policy: Any) -> dict[str, Setting]:
+def findings(tree: FixtureMachine, nics: list[dict[str, Any]] | None = None, cpus: str = "", **policy: Any) -> dict[str, Setting]:
     spec = {"policy": policy, "nics": nics or [], "application_cpus": cpus, "smi_seconds": 1}
     assert model.problems(spec) == []
-    found = {setting.name: judged(setting) for setting in model.plan(reading.read_bios(Host(str(machine.root)), spec), spec).settings}
+    found = {setting.name: judged(setting) for setting in model.plan(reading.read_bios(Host(str(tree.root)), spec), spec).settings}
     assert all(setting.finding or setting.state == UNSUPPORTED for setting in found.values())
     assert all(setting.reason for setting in found.values() if setting.state != OK)
     return found
@@ -260,8 +260,8 @@ def test_the_table_is_for_root(machine: FixtureMachine, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(("counts", "allowed", "state"), [((0, 0), 0, OK), ((0, 3), 0, DRIFTED), ((2, 3), 3, OK)])
-def test_interrupts_of_the_firmware_are_counted(machine: FixtureMachine, monkeypatch: pytest.MonkeyPatch, counts: tuple[int, int], allowed: int,
-                                               state: str) -> None:
+def test_interrupts_of_the_firmware_are_counted(
+        machine: FixtureMachine, monkeypatch: pytest.MonkeyPatch, counts: tuple[int, int], allowed: int, state: str) -> None:
     machine.write("sys/bus/event_source/devices/msr/type", "10\n").write("sys/bus/event_source/devices/msr/events/smi", "event=0x04\n")
     waiting, opened = list(counts), []
 
@@ -291,7 +291,7 @@ def test_this_machine_s_own_counters_count() -> None:
         descriptor = reading._perf_event(int(kind), 0, 0)  # the TSC, which always goes on
     except OSError as error:
         pytest.skip(f"perf_event_open: {error.strerror}")
-    one, other = (int.from_bytes(os.read(descriptor, 8), "little") for _ in range(2))
+    one, other = (int.from_bytes(os.read(descriptor, 8), "little") for _reading in range(2))
     os.close(descriptor)
     assert 0 < one < other
     with pytest.raises(OSError, match="Invalid argument"):
