@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     up = command("up", do_up, "start the hosts and wait until they answer")
     up.add_argument("--hosts", type=int, choices=(1, 2), default=2, help="1: only lab-a (default: 2)")
     up.add_argument("--iommu", action="store_true", help="with an Intel IOMMU and interrupt remapping")
+    up.add_argument("--threads", type=int, choices=(1, 2), default=2, help="1: cores without hyper-threading, 4 on each socket (default: 2)")
     up.add_argument("--timeout", type=float, default=900, help="seconds a host may take, three boots included (default: 900)")
     down = command("down", do_down, "end the hosts and throw their disks away")
     down.add_argument("hosts", nargs="*", metavar="HOST", help="default: all")
@@ -91,7 +92,7 @@ def do_up(options: argparse.Namespace) -> None:
         base = ready_image()
         accelerator = accel.accelerator(base)
         for name in host.NAMES[: options.hosts]:
-            start_or_leave(name, base, accelerator, iommu=options.iommu)
+            start_or_leave(name, base, accelerator, iommu=options.iommu, threads=options.threads)
         for name in host.NAMES[: options.hosts]:
             bring_up(name, options.timeout)
         write_inventory()
@@ -105,12 +106,12 @@ def write_inventory() -> None:
         INVENTORY.unlink(missing_ok=True)
 
 
-def start_or_leave(name: str, base: Path, accelerator: str, *, iommu: bool) -> None:
+def start_or_leave(name: str, base: Path, accelerator: str, *, iommu: bool, threads: int) -> None:
     if host.pid(name):
         print(f"lab: {name} runs already", flush=True)
         return
     print(f"lab: starting {name} ({accelerator})", flush=True)
-    host.start(name, base, accelerator, iommu=iommu)
+    host.start(name, base, accelerator, iommu=iommu, threads=threads)
 
 
 def bring_up(name: str, seconds: float) -> None:

@@ -66,7 +66,7 @@ def free_port(held: contextlib.ExitStack, kind: int) -> int:
     return listener.getsockname()[1]
 
 
-def start(name: str, base: Path, accelerator: str, *, iommu: bool) -> None:
+def start(name: str, base: Path, accelerator: str, *, iommu: bool, threads: int) -> None:
     home, known = directory(name), ports()
     home.mkdir(parents=True, exist_ok=True)
     overlay = home / "disk.qcow2"
@@ -74,7 +74,7 @@ def start(name: str, base: Path, accelerator: str, *, iommu: bool) -> None:
         run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(base / "disk.raw"), str(overlay))
     peer = NAMES[1 - NAMES.index(name)]
     command = [
-        *("qemu-system-x86_64", "-name", name, *machine.machine(accelerator, iommu=iommu), *machine.disk(overlay)),
+        *("qemu-system-x86_64", "-name", name, *machine.machine(accelerator, iommu=iommu, threads=threads), *machine.disk(overlay)),
         *machine.management_nic(name, known[name]["ssh"]),
         *machine.data_nics(name, known[name]["wires"], known[peer]["wires"]),
         *("-serial", f"file:{home}/console.log", "-qmp", f"unix:{home}/qmp.sock,server=on,wait=off"),

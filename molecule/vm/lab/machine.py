@@ -14,12 +14,12 @@ REMOTE_DISTANCE = 21
 PXB_BUSES = (64, 128)
 
 
-def machine(accelerator: str, *, iommu: bool) -> list[str]:
-    """The same machine under every accelerator; without disks and NICs."""
+def machine(accelerator: str, *, iommu: bool, threads: int = 2) -> list[str]:
+    """The same machine under every accelerator; without disks and NICs. 8 CPUs, whether a core has one of them or two."""
     arguments = [
         *("-nodefaults", "-display", "none", "-accel", accelerator, "-cpu", CPU_MODEL),
         *("-machine", "q35,kernel-irqchip=split" if iommu else "q35"),
-        *("-smp", "8,sockets=2,cores=2,threads=2", "-m", f"{len(NODES) * int(NODE_MEMORY[:-1])}G"),
+        *("-smp", f"8,sockets=2,cores={4 // threads},threads={threads}", "-m", f"{len(NODES) * int(NODE_MEMORY[:-1])}G"),
     ]
     for node in NODES:
         arguments += ["-object", f"memory-backend-ram,id=ram{node},size={NODE_MEMORY}"]
