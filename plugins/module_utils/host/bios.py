@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..model.bios import BiosState, Firmware, iso_date
+from ..model.bios import BARE_METAL, BiosState, Firmware, iso_date
 from ..model.cpuset import CpusetError, parse_cpulist
 from ..model.nic import identity
 from ..model.nic_firmware import Card
@@ -58,46 +58,44 @@ def read_bios(host: Host, spec: Mapping[str, Any]) -> BiosState:
         topology = read_topology(host)
     except TopologyError as error:
         return BiosState(silent=str(error))
-    policy = spec.get("policy") or {}
-    cpuinfo = _first_cpu(host)
+    virtual = hypervisor(host)
+    wanted = (spec.get("policy") or {}).get("smis") is not None and virtual in (BARE_METAL, "unknown")
     # Counted while all else is read, so that the wait is shorter.
-    counting = _SmiCount(host, topology, float(spec.get("smi_seconds") or 0) if policy.get("smis") is not None else 0.0)
-    table, problem = _table(host)
+    counting = _SmiCount(host, topology, float(spec.get("smi_seconds") or 0) if wanted else 0.0)
     cards = tuple(_card(host, nic) for nic in spec.get("nics") or [])
-    x2apic, hidden = _x2apic(host, cpuinfo)
-    state = BiosState(
-        virtual=hypervisor(host),
-        topology=topology,
-        smt_control=host.read_if_there(f"{CPU}/smt/control") or "",
-        without_smt=_without_smt(host),
-        hidden_threads=_number(cpuinfo.get("siblings")) > _number(cpuinfo.get("cpu cores")) > 0,
-        isolated=_cpulist(host, f"{CPU}/isolated"),
-        idle=idle_states(host, topology.online),
-        idle_driver=host.read_if_there(f"{CPU}/cpuidle/current_driver") or "",
-        drivers=per_cpu(host, topology.online, "cpufreq/scaling_driver"),
-        governors=per_cpu(host, topology.online, "cpufreq/scaling_governor"),
-        preferences=per_cpu(host, topology.online, "cpufreq/energy_performance_preference"),
-        turbo=turbo(host, topology.online),
-        microcode=per_cpu(host, topology.online, "microcode/version") or _told_microcode(cpuinfo, topology),
-        signature=_signature(cpuinfo),
-        flags=frozenset(cpuinfo["flags"].split()) if "flags" in cpuinfo else None,
-        clocksource=host.read_if_there(f"{_CLOCKS}/current_clocksource") or "",
-        clocksources=tuple((host.read_if_there(f"{_CLOCKS}/available_clocksource") or "").split()),
-        iommus=tuple(host.names(_IOMMUS)) if host.live or host.is_dir(_IOMMUS) else None,
-        iommu_table=next((name for name in ("DMAR", "IVRS") if host.exists(f"/sys/firmware/acpi/tables/{name}")), ""),
-        firmware=_firmware(host),
-        memory=memory_devices(table),
-        memory_problem=problem,
-        cards=cards,
-        slots=_slots(host, cards, table),
-        x2apic=x2apic,
-        x2apic_problem=hidden,
-    )
+    state = BiosState(virtual=virtual, topology=topology, cards=cards, **_board(host, cards), **_smt(host), **_power(host, topology))
+    state = replace(state, **_processor(host, topology), **_clock(host))
     smis, uncounted = counting.read()
     return replace(state, smis=smis, smis_problem=uncounted, smi_seconds=counting.seconds)
 
 
 # --- CPUs -------------------------------------------------------------------------------------------------------------
+
+
+def _smt(host: Host) -> dict[str, Any]:
+    cpuinfo = _first_cpu(host)
+    return {"smt_control": host.read_if_there(f"{CPU}/smt/control") or "", "without_smt": _without_smt(host), "isolated": _cpulist(host, f"{CPU}/isolated"),
+            "hidden_threads": _number(cpuinfo.get("siblings")) > _number(cpuinfo.get("cpu cores")) > 0}
+
+
+def _power(host: Host, topology: Topology) -> dict[str, Any]:
+    return {"idle": idle_states(host, topology.online), "idle_driver": host.read_if_there(f"{CPU}/cpuidle/current_driver") or "",
+            "drivers": per_cpu(host, topology.online, "cpufreq/scaling_driver"), "governors": per_cpu(host, topology.online, "cpufreq/scaling_governor"),
+            "preferences": per_cpu(host, topology.online, "cpufreq/energy_performance_preference"), "turbo": turbo(host, topology.online)}
+
+
+def _processor(host: Host, topology: Topology) -> dict[str, Any]:
+    cpuinfo = _first_cpu(host)
+    x2apic, hidden = _x2apic(host, cpuinfo)
+    return {"microcode": per_cpu(host, topology.online, "microcode/version") or _told_microcode(cpuinfo, topology), "signature": _signature(cpuinfo),
+            "flags": frozenset(cpuinfo["flags"].split()) if "flags" in cpuinfo else None, "x2apic": x2apic, "x2apic_problem": hidden,
+            "iommus": tuple(host.names(_IOMMUS)) if host.live or host.is_dir(_IOMMUS) else None,
+            "iommu_table": next((name for name in ("DMAR", "IVRS") if host.exists(f"/sys/firmware/acpi/tables/{name}")), "")}
+
+
+def _clock(host: Host) -> dict[str, Any]:
+    return {"clocksource": host.read_if_there(f"{_CLOCKS}/current_clocksource") or "",
+            "clocksources": tuple((host.read_if_there(f"{_CLOCKS}/available_clocksource") or "").split())}
 
 
 def _cpulist(host: Host, name: str) -> frozenset[int]:
@@ -207,6 +205,11 @@ def _perf_event(kind: int, config: int, cpu: int) -> int:
 
 
 # --- board ------------------------------------------------------------------------------------------------------------
+
+
+def _board(host: Host, cards: Iterable[Card]) -> dict[str, Any]:
+    table, problem = _table(host)
+    return {"firmware": _firmware(host), "memory": memory_devices(table), "memory_problem": problem, "slots": _slots(host, cards, table)}
 
 
 def _firmware(host: Host) -> Firmware:
