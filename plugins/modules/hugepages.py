@@ -59,6 +59,9 @@ options:
         type: str
         choices: [2M, 1G]
         required: true
+      group:
+        description: The group that may take pages there, beside root. Left out, none.
+        type: str
 """
 
 EXAMPLES = r"""

@@ -100,9 +100,16 @@ def _mounts(host: Host, paths: list[str]) -> dict[str, Mount]:
 
 
 def _mount(host: Host, path: str, filesystem: str, options: str) -> Mount:
-    size = next((word.partition("=")[2] for word in options.split(",") if word.startswith("pagesize=")), "")
-    return Mount(filesystem, size_of(size) if filesystem == "hugetlbfs" else "", host.content_and_mode(unit_file(path))[0],
-                 os.path.lexists(host.path(wants_link(path))))
+    said = dict(word.partition("=")[::2] for word in options.split(","))
+    size = size_of(said.get("pagesize", "")) if filesystem == "hugetlbfs" else ""
+    return Mount(filesystem, size, host.content_and_mode(unit_file(path))[0], os.path.lexists(host.path(wants_link(path))),
+                 group_name(host, said.get("gid", "")))
+
+
+def group_name(host: Host, number: str) -> str:
+    """The name of a group by its number (group(5)); the number where it has none."""
+    entries = (line.split(":") for line in (host.read_if_there("/etc/group") or "").splitlines())
+    return next((entry[0] for entry in entries if len(entry) > 2 and entry[2] == number), number)
 
 
 def write_hugepages(host: Host, state: HugepagesState, setting: Setting) -> None:

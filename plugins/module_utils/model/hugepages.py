@@ -28,6 +28,7 @@ USUAL_AT = {"2M": RUNTIME, "1G": BOOT}
 
 MOUNT = "hugepages.mount"
 MOUNT_FILE = "hugepages.mount_file"
+ELSEWHERE = "hugepages.elsewhere"
 UNITS = "/etc/systemd/system"
 TARGET = "local-fs.target"
 # systemd mounts the kernel's default size here by itself (dev-hugepages.mount).
@@ -35,6 +36,7 @@ SYSTEMD_MOUNT = "/dev/hugepages"
 
 NEED_KEYS = ("size", "count", "buffers", "buffer_bytes", "overhead_bytes", "node", "at")
 PAGE_KEYS = ("size", "node", "count", "at")
+MOUNT_KEYS = ("path", "size", "group")
 # 128 bytes of descriptor and 128 of headroom: a DPDK packet buffer.
 OVERHEAD_BYTES = 256
 _SHARE = (4, 5)
@@ -76,12 +78,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Mount:
-    """What is at a mount point: the file system, its page size, the unit file that is there and whether boot wants it."""
+    """What is at a mount point: the file system, its page size and group, the unit file that is there and whether boot wants it."""
 
     filesystem: str = ""
     size: str = ""
     unit: bytes | None = None
     enabled: bool = False
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -372,7 +375,9 @@ def _mount_problems(mount: Any) -> list[str]:
     if not isinstance(mount, Mapping) or any(mount.get(key) is None for key in ("path", "size")):
         return [f"hugepages mount {mount!r:.120}: path and size belong here; give both"]
     path, shown = mount["path"], f"hugepages mount {mount['path']!r:.80}"
-    found = [f"{shown}: no such key {key}; there are: path, size" for key in mount if key not in ("path", "size")]
+    found = [f"{shown}: no such key {key}; there are: {', '.join(MOUNT_KEYS)}" for key in mount if key not in MOUNT_KEYS]
+    if mount.get("group") is not None and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", str(mount["group"])):
+        found.append(f"{shown}: group {mount['group']!r:.80} is no name of a group; write it like dpdk")
     if mount["size"] not in SIZES:
         found.append(f"{shown}: size {mount['size']!r:.80}; {_SIZE_REMEDY}")
     if not isinstance(path, str) or not re.fullmatch(r"/[A-Za-z0-9._+:@/-]*", path):
@@ -404,13 +409,24 @@ def plan(state: HugepagesState, spec: Mapping[str, Any]) -> Plan:
         _refuse_unknown_nodes(state, pages)
         refuse_starved(pages, {node: known.total_kib for node, known in state.nodes.items()})
         _refuse_starved_now(state, pages)
-    settings = [_page_setting(state, page) for page in pages]
+    settings = [*(_page_setting(state, page) for page in pages), *_elsewhere(state, pages)]
     files = []
     for mount in mounts:
-        settings.append(_mount_setting(state, mount["path"], mount["size"]))
-        if _mountable(state, mount["size"]) == "" and _needs_unit(state, mount["path"], mount["size"]):
-            files.append(OwnedFile(MOUNT_FILE, unit_file(mount["path"]), unit_text(mount["path"], mount["size"])))
+        wanted = (mount["path"], mount["size"], str(mount.get("group") or ""))
+        settings.append(_mount_setting(state, *wanted))
+        if _mountable(state, mount["size"]) == "" and _needs_unit(state, *wanted):
+            files.append(OwnedFile(MOUNT_FILE, unit_file(mount["path"]), unit_text(*wanted)))
     return Plan(tuple(settings), tuple(files))
+
+
+def _elsewhere(state: HugepagesState, pages: list[Page]) -> list[Setting]:
+    """Findings: pages of a planned size on nodes for which none are planned, where no application looks for them."""
+    planned = {(page.size, page.node) for page in pages}
+    there = [(size, node, count) for size in sorted({page.size for page in pages}) for node, known in sorted(state.nodes.items())
+             for count in [known.pages.get(size, 0)] if count and (size, node) not in planned]
+    return [Setting(ELSEWHERE, f"node{node} {size}", "0", str(count), finding=True,
+                    reason="no application is planned on this node; give them back (nr_hugepages of the node, or hugepages= of the command line), or plan them")
+            for size, node, count in there]
 
 
 def _refuse_unknown_nodes(state: HugepagesState, pages: Iterable[Page]) -> None:
@@ -465,16 +481,21 @@ def _at_boot(state: HugepagesState, page: Page) -> str | None:
     return str(spread // len(nodes) + (nodes.index(page.node) < spread % len(nodes)))
 
 
-def _mount_setting(state: HugepagesState, path: str, size: str) -> Setting:
-    desired, mount = f"pagesize={size}", state.mounts.get(path, Mount())
-    current = f"pagesize={mount.size}" if mount.filesystem == "hugetlbfs" else None
+def _mount_setting(state: HugepagesState, path: str, size: str, group: str) -> Setting:
+    desired, mount = _mounted(size, group), state.mounts.get(path, Mount())
+    current = _mounted(mount.size, mount.group if group else "") if mount.filesystem == "hugetlbfs" else None
     impossible = _mountable(state, size)
     if impossible:
         return unsupported(MOUNT, path, desired, impossible, current)
     if mount.filesystem and current is None:
         raise SpecError(f"hugepages mount {path}: {mount.filesystem} is mounted there, which a second mount would hide; choose another path, or unmount it")
-    lasts = not _needs_unit(state, path, size) or (mount.unit == unit_text(path, size) and mount.enabled)
+    lasts = not _needs_unit(state, path, size, group) or (mount.unit == unit_text(path, size, group) and mount.enabled)
     return Setting(MOUNT, path, desired, current, desired if lasts else "not mounted")
+
+
+def _mounted(size: str, group: str) -> str:
+    """A mount in words: its pages, and the group that may take them."""
+    return f"pagesize={size}" + (f" group={group}" if group else "")
 
 
 def _mountable(state: HugepagesState, size: str) -> str:
@@ -482,10 +503,10 @@ def _mountable(state: HugepagesState, size: str) -> str:
     return f"this CPU or kernel has no pages of {size}" if size not in state.sizes else state.without
 
 
-def _needs_unit(state: HugepagesState, path: str, size: str) -> bool:
-    """Whether a unit of ours has to mount it; systemd's own does where the default size is wanted in its place."""
+def _needs_unit(state: HugepagesState, path: str, size: str, group: str) -> bool:
+    """Whether a unit of ours has to mount it; systemd's own does where the default size is wanted in its place, for root alone."""
     mount = state.mounts.get(path, Mount())
-    return not (path == SYSTEMD_MOUNT and size == state.default_size == mount.size and mount.unit is None)
+    return not (not group and path == SYSTEMD_MOUNT and size == state.default_size == mount.size and mount.unit is None)
 
 
 def unit_name(path: str) -> str:
@@ -512,9 +533,10 @@ def wants_link(path: str) -> str:
     return f"{UNITS}/{TARGET}.wants/{unit_name(path)}"
 
 
-def unit_text(path: str, size: str) -> bytes:
-    """The unit that mounts pages of ``size`` at ``path`` before any service starts."""
+def unit_text(path: str, size: str, group: str = "") -> bytes:
+    """The unit that mounts pages of ``size`` at ``path`` before any service starts, for root and ``group``."""
     # 0770: pages are few, and no user but root (and who root lets in) may take them away from the application
+    options = f"pagesize={size},mode=0770" + (f",gid={group}" if group else "")
     return f"""\
 # Owned by lowlatency.fleet: rewritten as a whole.
 [Unit]
@@ -526,7 +548,7 @@ ConditionPathExists=/sys/kernel/mm/hugepages/hugepages-{SIZE_KIB[size]}kB
 What=hugetlbfs
 Where={path}
 Type=hugetlbfs
-Options=pagesize={size},mode=0770
+Options={options}
 
 [Install]
 WantedBy={TARGET}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.hugepages import (
+    ELSEWHERE,
     MOUNT_FILE,
     SIZE_KIB,
     HugepagesState,
@@ -25,7 +26,7 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model.hugepages i
     unit_name,
     unit_text,
 )
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import UNSUPPORTED, Setting, SpecError
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import DRIFTED, OK, UNSUPPORTED, Setting, SpecError, judged
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.topology import Memory, Topology
 from hypothesis import given
 from hypothesis import strategies as st
@@ -221,6 +222,7 @@ def test_the_kernel_spells_sizes_in_several_ways() -> None:
         ({"mounts": [{"path": "/mnt/a"}]}, "path and size belong here"),
         ({"mounts": [{"path": "/mnt/a", "size": "1GB"}]}, "'1GB'"),
         ({"mounts": [{"path": "/mnt/a", "size": "1G", "mode": 1}]}, "no such key mode"),
+        ({"mounts": [{"path": "/mnt/a", "size": "1G", "group": "no group"}]}, "'no group' is no name of a group"),
         ({"mounts": [{"path": "/mnt/a", "size": "1G"}, {"path": "/mnt/a", "size": "2M"}]}, "/mnt/a: is there twice"),
         *(({"mounts": [{"path": path, "size": "1G"}]}, "absolute path of letters") for path in ("mnt/a", "", "/mnt/a b", "/mnt/a\n", "/mnt/'a'", "/mnt/%i", 5)),
         *(({"mounts": [{"path": path, "size": "1G"}]}, "takes detours; write it as /[^/]") for path in ("/mnt/a/", "/mnt//a", "/mnt/../a", "//mnt/a")),
@@ -248,9 +250,28 @@ STATE = HugepagesState({0: PLENTY, 1: PLENTY}, {}, sizes=frozenset(("2M", "1G"))
 
 
 def one(state: HugepagesState, **spec: Any) -> Setting:
-    settings = plan(state, {key: [value] for key, value in spec.items()}).settings
+    settings = [setting for setting in plan(state, {key: [value] for key, value in spec.items()}).settings if setting.control != ELSEWHERE]
     assert len(settings) == 1
     return settings[0]
+
+
+def test_pages_where_none_are_planned_are_findings() -> None:
+    settings = plan(STATE, {"pages": [page("2M", 1, 10, "runtime")]}).settings
+    assert [(setting.name, setting.current) for setting in settings if setting.control == ELSEWHERE] == [("node0 2M", "10")]
+    assert all(setting.finding and judged(setting).state == DRIFTED for setting in settings if setting.control == ELSEWHERE)
+    none = replace(STATE, nodes={0: replace(PLENTY, pages={"2M": 0}), 1: PLENTY})
+    assert [setting.name for setting in plan(none, {"pages": [page("2M", 1, 10, "runtime")]}).settings] == ["node1 2M"]
+
+
+def test_a_mount_for_a_group_is_one_of_ours() -> None:
+    wanted = {"mounts": [{"path": "/dev/hugepages", "size": "2M", "group": "dpdk"}]}
+    there = replace(STATE, mounts={"/dev/hugepages": Mount("hugetlbfs", "2M")})
+    found = plan(there, wanted)
+    assert [(setting.desired, setting.current) for setting in found.settings] == [("pagesize=2M group=dpdk", "pagesize=2M")]
+    assert b"Options=pagesize=2M,mode=0770,gid=dpdk\n" in found.files[0].content
+    unit = found.files[0].content
+    right = replace(STATE, mounts={"/dev/hugepages": Mount("hugetlbfs", "2M", unit, enabled=True, group="dpdk")})
+    assert judged(plan(right, wanted).settings[0]).state == OK
 
 
 def test_pages_at_run_time_are_kept_by_the_agent() -> None:
@@ -275,7 +296,7 @@ def test_a_count_without_nodes_is_spread_over_those_with_memory_lowest_first() -
 
 def test_large_pages_are_written_first_and_mounts_last() -> None:
     spec = {"pages": [page("2M", 0, 1, "runtime"), page("1G", 1, 1), page("1G", 0, 1)], "mounts": [{"path": "/mnt/a", "size": "1G"}]}
-    assert [setting.name for setting in plan(STATE, spec).settings] == ["node0 1G", "node1 1G", "node0 2M", "/mnt/a"]
+    assert [setting.name for setting in plan(STATE, spec).settings] == ["node0 1G", "node1 1G", "node0 2M", "node1 2M", "/mnt/a"]
 
 
 def test_what_a_node_can_spare_now_is_the_limit_for_what_is_added() -> None:
