@@ -46,13 +46,13 @@ def running() -> list[str]:
 
 
 def ports() -> dict[str, dict]:
-    """Loopback ports of every host (ssh, and one wire for each node), chosen once and kept while a host runs."""
+    """Loopback ports of every host (ssh, and one wire for each NIC), chosen once and kept while a host runs."""
     if running():
         return json.loads(PORTS_FILE.read_text(encoding="utf-8"))
     chosen = {}
     with contextlib.ExitStack() as held:
         for name in NAMES:
-            wires = [free_port(held, socket.SOCK_DGRAM) for _node in machine.NODES]
+            wires = [free_port(held, socket.SOCK_DGRAM) for _nic in machine.NIC_NODES]
             chosen[name] = {"ssh": free_port(held, socket.SOCK_STREAM), "wires": wires}
     RUN.mkdir(parents=True, exist_ok=True)
     PORTS_FILE.write_text(json.dumps(chosen), encoding="utf-8")

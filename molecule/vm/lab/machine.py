@@ -1,7 +1,7 @@
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The machine a lab host is, as QEMU arguments: two sockets, SMT, two NUMA nodes with an igb NIC on each. Starts nothing."""
+"""The machine a lab host is, as QEMU arguments: two sockets, SMT, two NUMA nodes, igb NICs on both. Starts nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 CPU_MODEL = "Skylake-Server"
 NODES = (0, 1)
+# The node of each igb NIC: one on each node for the kernel, and one more for kernel bypass.
+NIC_NODES = (0, 1, 1)
 NODE_MEMORY = "2G"
 REMOTE_DISTANCE = 21
 PXB_BUSES = (64, 128)
@@ -30,7 +32,8 @@ def machine(accelerator: str, *, iommu: bool, threads: int = 2) -> list[str]:
         arguments += ["-device", "intel-iommu,intremap=on"]
     for node, bus in zip(NODES, PXB_BUSES):
         arguments += ["-device", f"pxb-pcie,id=pxb{node},bus=pcie.0,bus_nr={bus},numa_node={node}"]
-        arguments += ["-device", f"pcie-root-port,id=port{node},bus=pxb{node},chassis={node + 1}"]
+    for nic, node in enumerate(NIC_NODES):
+        arguments += ["-device", f"pcie-root-port,id=port{nic},bus=pxb{node},chassis={nic + 1}"]
     return arguments
 
 
@@ -49,19 +52,19 @@ def management_nic(name: str, ssh_port: int) -> list[str]:
 
 
 def data_nics(name: str, local: list[int], peer: list[int]) -> list[str]:
-    """One igb NIC per node. A wire is a pair of UDP ports on loopback, so either end may come and go like a real one."""
+    """The igb NICs. A wire is a pair of UDP ports on loopback, so either end may come and go like a real one."""
     arguments = []
-    for node in NODES:
+    for nic in range(len(NIC_NODES)):
         arguments += [
             "-netdev",
-            f"dgram,id=wire{node},local.type=inet,local.host=127.0.0.1,local.port={local[node]}"
-            f",remote.type=inet,remote.host=127.0.0.1,remote.port={peer[node]}",
+            f"dgram,id=wire{nic},local.type=inet,local.host=127.0.0.1,local.port={local[nic]}"
+            f",remote.type=inet,remote.host=127.0.0.1,remote.port={peer[nic]}",
             "-device",
-            f"igb,bus=port{node},romfile=,netdev=wire{node},mac={mac(name, f'{node:02x}')}",
+            f"igb,bus=port{nic},romfile=,netdev=wire{nic},mac={mac(name, f'{nic:02x}')}",
         ]
     return arguments
 
 
 def mac(name: str, nic: str) -> str:
-    """lab-a's NIC of node 1 is 52:54:00:4c:0a:01; the image's network files go by these."""
+    """lab-a's second NIC is 52:54:00:4c:0a:01; the image's network files go by these."""
     return f"52:54:00:4c:0{name[-1]}:{nic}"

@@ -40,6 +40,8 @@ ARGUMENTS = [
     "nmi_watchdog=0",
     "nosoftlockup",
     "transparent_hugepage=never",
+    "iommu=pt",
+    "intel_iommu=on",
 ]
 # Files of the kernel, and what they say.
 SWITCHES = {
@@ -56,3 +58,9 @@ FOREIGN = "console=ttyS0,115200 nopti"
 HUGEPAGES = {(0, 2048): 64, (1, 2048): 128, (1, 1048576): 1}
 
 FEATURES = {"generic-receive-offload": "off", "tcp-segmentation-offload": "off"}
+
+# The port of node 1 that user space has, the CPUs of the services, what the feed is started with, and (node, kB) of its pages.
+FEED_PORT = "0000:82:00.0"
+FEED_CPU, ORDERS_CPU = 6, 2
+FEED_EAL = f"--lcores=0@6,1@6 --socket-mem=0,1024 --huge-dir=/mnt/huge-1G --file-prefix=lab-feed -a {FEED_PORT}"
+FEED_PAGES = (1, 1048576)

@@ -35,7 +35,7 @@ def test_sockets_nodes_and_clock_are_told(told):
     shown = lscpu(name)
     assert settings["bios.numa"]["current"] == f"{shown['NUMA node(s)']} nodes on {shown['Socket(s)']} sockets"
     assert settings["bios.clocksource"]["current"] == lab.run(name, "cat /sys/devices/system/clocksource/clocksource0/current_clocksource").strip()
-    assert settings["bios.iommu"]["current"] == "off" and lab.run(name, "ls /sys/class/iommu") == ""
+    assert settings["bios.iommu"]["current"] == "on (dmar0)" and lab.run(name, "ls /sys/class/iommu").split() == ["dmar0"]
 
 
 def test_what_the_hypervisor_decides_is_unsupported_and_said_so(told):

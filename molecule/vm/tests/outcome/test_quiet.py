@@ -8,12 +8,13 @@ import pytest
 from conftest import cpulist
 from expected import CHANNELS, FEATURES, HOUSEKEEPING, NICS, SWITCHES
 
-# One line for each thread of each process that has memory of its own (kernel threads have no command line):
+# One line for each thread of each process that has memory of its own (kernel threads have no command line), but for those of the application:
 # pid, name, CPUs it may run on, CPU it ran on last (field 39 of stat; the name, field 2, may hold spaces).
 THREADS = r"""
 cd /proc
 for process in [0-9]*; do
     [ -n "$(tr -d '\0' < $process/cmdline 2>/dev/null)" ] || continue
+    ! grep -q /lab-orders.service $process/cgroup || continue
     for task in $process/task/*; do
         allowed=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' $task/status 2>/dev/null)
         last=$(sed 's/.*) //' $task/stat 2>/dev/null | cut -d' ' -f37)
