@@ -27,6 +27,7 @@ OPTIONS = {
     "spill": {"type": "bool", "default": False},
     "allow_cpu0": {"type": "bool", "default": False},
     "hugepages": {"type": "list", "elements": "dict", "default": []},
+    "services": {"type": "list", "elements": "dict", "default": []},
     "sysroot": {"type": "path", "default": "/"},
     "bios_waiting": {"type": "list", "elements": "str", "default": []},
     "reboot_ok": {"type": "bool", "default": False},

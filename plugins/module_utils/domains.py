@@ -4,9 +4,9 @@
 """The registry: which domains there are, in the one order in which they may be applied.
 
 What the firmware decided is looked at first, and written never. Huge pages come before anything takes memory; services that move interrupts next, since
-what they moved is set after; driver and firmware of NICs are looked at before what lies on them; channels before features, features before interrupts (a
+what they moved is set after; driver and firmware of NICs are looked at before what lies on them; ports change hands before any of them is tuned; channels before features, features before interrupts (a
 NIC reset recreates them), then power of CPUs, switches of /sys and sysctl, and queueing disciplines after the channels they lie on and the default that
-sysctl sets, then metrics of routes, which may name an algorithm that sysctl had loaded. Live sockets are looked at when all of it is set. The kernel
+sysctl sets, then metrics of routes, which may name an algorithm that sysctl had loaded. Services are placed when ports and pages are there. Live sockets are looked at when all of it is set. The kernel
 command line comes last, after the host agent even: a boot is only tried on a host where all else went well.
 """
 
@@ -24,10 +24,12 @@ from .host.hugepages import read_hugepages, write_hugepages
 from .host.irq import read_irqs, write_irq
 from .host.machine import Host
 from .host.nic_firmware import read_nic_firmware, write_nothing
+from .host.pci_driver import read_pci, write_pci
 from .host.qdisc import read_qdiscs, write_qdisc
 from .host.routes import batch_of as route_batch
 from .host.routes import read_routes, write_routes
 from .host.sack_filter import read_sack_filter, write_sack_filter
+from .host.service_pinning import read_services, write_service
 from .host.sockets import read_sockets
 from .host.sysfs import read_sysfs, write_sysfs
 from .host.tunables import read_tunables, write_tunable
@@ -40,9 +42,11 @@ from .model import (
     irq,
     nic,
     nic_firmware,
+    pci_driver,
     qdisc,
     routes,
     sack_filter,
+    service_pinning,
     sockets,
     sysfs,
     tunables,
@@ -116,7 +120,8 @@ HUGEPAGES = Domain(
                "options": {"size": {"type": "str", "required": True, "choices": list(hugepages.SIZES)}, "node": {"type": "int", "required": True},
                            "count": {"type": "int", "required": True}, "at": {"type": "str", "choices": [hugepages.BOOT, hugepages.RUNTIME]}}},
      "mounts": {"type": "list", "elements": "dict", "default": [],
-                "options": {"path": {"type": "str", "required": True}, "size": {"type": "str", "required": True, "choices": list(hugepages.SIZES)}}}},
+                "options": {"path": {"type": "str", "required": True}, "size": {"type": "str", "required": True, "choices": list(hugepages.SIZES)},
+                            "group": {"type": "str"}}}},
     hugepages.problems, read_hugepages, hugepages.plan, write_hugepages, persistence="agent", files_first=True,
 )
 UNITS = Domain(
@@ -131,6 +136,14 @@ NIC_FIRMWARE = Domain(
               "options": {**_NIC_NAMES, "application_cpus": {"type": "str"}, "numa_node": {"type": "int"}},
               "required_one_of": [["interface", "pci", "mac"]]}},
     nic_firmware.problems, read_nic_firmware, nic_firmware.plan, write_nothing, persistence="none", each_alone=True,
+)
+PCI_DRIVER = Domain(
+    "pci_driver",
+    {"devices": {"type": "list", "elements": "dict", "default": [],
+                 "options": {"pci": {"type": "str", "required": True}, "driver": {"type": "str", "choices": list(pci_driver.DRIVERS)},
+                             "supported": {"type": "bool"}}},
+     "group": {"type": "str"}, "noiommu_waiver": {"type": "str"}},
+    pci_driver.problems, read_pci, pci_driver.plan, write_pci, persistence="agent", files_first=True, network=True,
 )
 ETHTOOL = Domain(
     "ethtool",
@@ -193,6 +206,17 @@ ROUTE_METRICS = Domain(
     routes.problems, read_routes, routes.plan, lambda host, state, setting: write_routes(host, state, [setting]), persistence="agent",
     each_alone=True, batches=Batches(route_batch, write_routes), network=True,
 )
+SERVICE_PINNING = Domain(
+    "service_pinning",
+    {"services": {"type": "list", "elements": "dict", "default": [],
+                  "options": {"unit": {"type": "str", "required": True}, "cpus": {"type": "str", "required": True}, "memory_nodes": {"type": "str"},
+                              "environment": {"type": "dict"}, "memlock": {"type": "str"},
+                              "scheduling_policy": {"type": "str", "choices": list(service_pinning.POLICIES)}, "scheduling_priority": {"type": "int"},
+                              "control_group": {"type": "bool"}, "restart": {"type": "bool"}, "library": {"type": "str"},
+                              "ports": {"type": "list", "elements": "str"}}},
+     "manager_cpus": {"type": "str"}, "application_cpus": {"type": "str"}},
+    service_pinning.problems, read_services, service_pinning.plan, write_service, persistence="file", files_first=True,
+)
 SOCKETS = Domain(
     "sockets",
     {"services": {"type": "list", "elements": "dict", "default": [],
@@ -205,10 +229,10 @@ SOCKETS = Domain(
 KERNEL_CMDLINE = Domain(
     "kernel_cmdline",
     {"arguments": {"type": "dict", "default": {}}, "planned": {"type": "dict", "default": {}},
-     "hugepages": {"type": "list", "elements": "dict", "default": []}, "security_waiver": {"type": "str", "default": ""}},
+     "hugepages": {"type": "list", "elements": "dict", "default": []}, "security_waiver": {"type": "str"}},
     cmdline.problems, host_cmdline.read_cmdline, cmdline.plan, host_cmdline.write_cmdline, persistence="boot",
     boot=BootSteps(host_cmdline.arm, host_cmdline.settle, host_cmdline.tidy, host_cmdline.boot_files),
 )
 
-DOMAINS = {domain.name: domain for domain in (BIOS_INFO, HUGEPAGES, UNITS, NIC_FIRMWARE, ETHTOOL, IRQ_AFFINITY, CPU_POWER, SYSFS, TUNABLES, QDISC,
-                                              SACK_FILTER, ROUTE_METRICS, SOCKETS, KERNEL_CMDLINE)}
+DOMAINS = {domain.name: domain for domain in (BIOS_INFO, HUGEPAGES, UNITS, NIC_FIRMWARE, PCI_DRIVER, ETHTOOL, IRQ_AFFINITY, CPU_POWER, SYSFS, TUNABLES,
+                                              QDISC, SACK_FILTER, ROUTE_METRICS, SERVICE_PINNING, SOCKETS, KERNEL_CMDLINE)}

@@ -276,12 +276,13 @@ def _verdicts(host: Host, before: tuple[Setting, ...], surveys: list[Survey], re
             yield (replace(setting, reason=setting.reason or "waits for a boot") if waits and not setting.finding
                    else _verdict(earlier, setting, refusals.get(setting.key)))
     for setting in known.values():
-        if setting.state == DRIFTED and setting.desired is None:
+        if setting.state == DRIFTED and setting.desired is None and setting.key not in refusals:
             yield replace(setting, state=CHANGED, current=None, persisted=None, reason="", needs_reboot=False)
             continue
         if setting.finding:
             continue
-        yield replace(setting, state=ERROR, reason=f"could not be read back: {'; '.join(lost.values()) or 'it is gone'}")
+        why = f"could not be read back: {'; '.join(lost.values()) or 'it is gone'}"
+        yield replace(setting, state=ERROR, reason=str(refusals[setting.key]) if setting.desired is None and setting.key in refusals else why)
 
 
 def _write(host: Host, survey: Survey, refusals: dict[tuple[str, str], Exception]) -> None:

@@ -44,7 +44,6 @@ options:
   security_waiver:
     description: Id of the decision that allows arguments such as V(mitigations=off) or V(audit=0). Kept with the setting and reported.
     type: str
-    default: ""
   reboot_ok:
     description:
       - Whether the host may be rebooted. If not, what waits for a boot is only reported, and nothing of the boot loader is written.

@@ -84,6 +84,16 @@ options:
     type: list
     elements: dict
     default: []
+  services:
+    description:
+      - The services of the host, each with C(unit) and either C(cores) (how many application cores of its C(nics), or of the host's own) or C(cpus).
+        C(nics) are NICs of O(nics) by any of their names. One with a port that has C(bypass=dpdk) gets EAL arguments in its C(environment), by what
+        C(eal) says (C(variable), C(memory_mib), C(page_size), C(lcores), C(options)).
+      - C(memory_nodes), C(environment), C(memlock), C(scheduling_policy), C(scheduling_priority), C(control_group) and C(restart) are as
+        M(lowlatency.fleet.service_pinning) takes them.
+    type: list
+    elements: dict
+    default: []
   bios_waiting:
     description:
       - What is set in the BIOS and changes CPUs or nodes with the next boot. The host is rebooted first where O(reboot_ok) allows it, and
@@ -150,6 +160,21 @@ card_nics:
   elements: dict
 hugepages:
   description: Huge pages by size and node, as M(lowlatency.fleet.hugepages) takes them.
+  returned: success
+  type: list
+  elements: dict
+pci_devices:
+  description: The ports that belong to user space, as M(lowlatency.fleet.pci_driver) takes them.
+  returned: success
+  type: list
+  elements: dict
+dpdk_mounts:
+  description: Where huge pages are mounted for DPDK, each with C(path) and C(size); none on a host without such ports.
+  returned: success
+  type: list
+  elements: dict
+services:
+  description: The services with their CPUs, memory nodes and environment, as M(lowlatency.fleet.service_pinning) takes them.
   returned: success
   type: list
   elements: dict

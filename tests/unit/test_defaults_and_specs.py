@@ -23,13 +23,16 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
     buffers,
     cmdline,
     cpu_power,
+    hugepages,
     irq,
     nic,
     nic_firmware,
     nic_parameters,
     nic_update,
+    pci_driver,
     qdisc,
     sack_filter,
+    service_pinning,
     sockets,
     sysfs,
     tunables,
@@ -51,6 +54,7 @@ PLAYBOOKS = sorted(path.stem for path in (REPOSITORY / "playbooks").glob("*s.yml
 FROM_OUTSIDE = {"lowlatency_profile"}
 # Values of the site that role defaults may read.
 SITE = {"lowlatency_nics", "lowlatency_application_cores", "lowlatency_application_cpulist", "lowlatency_hugepages", "lowlatency_hugepages_mounts",
+        "lowlatency_services",
         "lowlatency_nic_policy", "lowlatency_smt_policy", "lowlatency_bios_policy",
         "lowlatency_reboot_ok", "lowlatency_reboot_timeout", "lowlatency_trial_seconds", "lowlatency_confirm_seconds"}
 
@@ -186,7 +190,7 @@ OF_BOOTS = {"bios_waiting", "reboot_ok", "reboot_timeout"}
 
 
 def test_what_preflight_takes_is_what_the_partition_knows() -> None:
-    assert set(preflight_action.OPTIONS) - {"profile", "sysroot", "all_nics", "hugepages", *OF_BOOTS} == set(Intent.__dataclass_fields__)
+    assert set(preflight_action.OPTIONS) - {"profile", "sysroot", "all_nics", "hugepages", "services", *OF_BOOTS} == set(Intent.__dataclass_fields__)
     role = set(defaults("preflight"))
     assert {f"preflight_{name}" for name in preflight_action.OPTIONS} - {"preflight_profile", "preflight_sysroot"} == role
     for name, option in preflight_action.OPTIONS.items():
@@ -309,7 +313,8 @@ def test_a_role_takes_the_services_that_its_module_takes() -> None:
 def test_it_is_said_why_every_kind_of_setting_of_a_nic_and_of_interrupts_matters() -> None:
     controls = {nic_parameters.control_of(group, name) for group, names in nic_parameters.NAMES.items() for name in names}
     controls |= {nic.RSS_CONTROL, nic.RULE_CONTROL, nic.QUEUE_CONTROL, *nic.NAPI_CONTROLS.values(), *nic_parameters.CONTROLS.values()}
-    controls |= {irq.NIC, irq.OTHER, irq.DEFAULT, irq.QUIET, "nic", qdisc.CONTROL, sack_filter.CONTROL, sack_filter.FILE_CONTROL, sack_filter.UNIT_CONTROL}
+    controls |= {irq.NIC, irq.OTHER, irq.DEFAULT, irq.QUIET, "nic", qdisc.CONTROL, sack_filter.CONTROL, sack_filter.FILE_CONTROL, sack_filter.UNIT_CONTROL,
+                 *service_pinning.CONTROLS, pci_driver.DRIVER, pci_driver.ACCESS, pci_driver.RECORD_CONTROL, pci_driver.RULES_CONTROL, hugepages.ELSEWHERE}
     assert [control for control in sorted(controls) if not why(control)] == []
     assert {"net.channels", "net.coalesce.rx_usecs", "net.coalesce.adaptive", "net.private_flag", "net.eee", "net.pause", "net.ring.rx_tx", "net.rss",
             "net.flow.ntuple", "net.rps_xps", "net.napi.defer", "net.napi.threaded", "irq.none_on_isolated"} <= controls

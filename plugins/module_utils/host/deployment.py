@@ -37,6 +37,11 @@ ROUTES_FILE = f"{UNITS}/{ROUTES}"
 ROUTES_ENABLED = f"{UNITS}/multi-user.target.wants/{ROUTES}"
 # The domain that needs the watch for routes.
 ROUTES_DOMAIN = "route_metrics"
+PORTS = "lowlatency-ports.service"
+PORTS_FILE = f"{UNITS}/{PORTS}"
+PORTS_ENABLED = f"{UNITS}/multi-user.target.wants/{PORTS}"
+# The domain whose ports are taken before anything configures them.
+PORTS_DOMAIN = "pci_driver"
 RULES_FILE = "/etc/udev/rules.d/90-lowlatency.rules"
 # What an event of a NIC, or of a route, undoes: names of domains, in their order.
 NIC_DOMAINS = ("ethtool", "irq_affinity", "qdisc", ROUTES_DOMAIN)
@@ -124,6 +129,31 @@ Nice=10
 WantedBy=multi-user.target
 """
 
+_PORTS_TEXT = f"""\
+# Owned by lowlatency.fleet: rewritten as a whole.
+[Unit]
+Description=Ports of NICs that belong to user space
+Documentation=file:{DESIRED}
+# As early as a program of /usr can run, and before anything gives them addresses.
+DefaultDependencies=no
+RequiresMountsFor=/etc /run /usr /var
+After=local-fs.target systemd-modules-load.service systemd-udev-trigger.service systemd-udevd.service
+Before=network-pre.target {UNIT}
+Wants=network-pre.target
+Conflicts=shutdown.target
+Before=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+# The kernel's own driver may still be at work on them.
+ExecStartPre={_UDEV_IS_DONE}
+ExecStart={PROGRAM} apply --only {PORTS_DOMAIN} --wait {PATIENCE} --tries {TRIES}
+
+[Install]
+WantedBy=multi-user.target
+"""
+
 _RULES_TEXT = f"""\
 # Owned by lowlatency.fleet: rewritten as a whole. Tells {WATCH} of NICs (no virtual ones) that appear, are renamed (move)
 # or change their queues: fewer of them have new interrupts too. A mark that is there already is enough; nothing is started for it.
@@ -140,6 +170,8 @@ _TEXTS = (
 )
 # And where metrics of routes are wanted.
 _ROUTES_TEXTS = (("agent.routes_file", ROUTES_FILE, _ROUTES_TEXT),)
+# And where ports belong to user space.
+_PORTS_TEXTS = (("agent.ports_file", PORTS_FILE, _PORTS_TEXT),)
 
 
 @dataclass(frozen=True)
@@ -147,7 +179,7 @@ class AgentState:
     """What starts the agent, and why nothing can.
 
     ``watch`` is how the watch for NICs is now (``active``, or systemd's word for what it is instead), ``blind`` why it will see
-    nothing, ``held`` what its files hold. ``routes`` is how the watch for routes is.
+    nothing, ``held`` what its files hold. ``routes`` is how the watch for routes is, ``ports_enabled`` whether ports are taken early at boot.
     """
 
     enabled: bool
@@ -158,6 +190,7 @@ class AgentState:
     held: Mapping[str, bytes | None] = field(default_factory=dict)
     routes: str = ""
     routes_enabled: bool = False
+    ports_enabled: bool = False
 
 
 def kept(host: Host) -> dict[str, dict[str, Any]]:
@@ -182,12 +215,17 @@ def _is_desired(desired: Mapping[str, Any]) -> bool:
 
 def _texts(desired: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
     """The files that a desired state needs, each with its control and its text."""
-    return _TEXTS + (_ROUTES_TEXTS if wants_routes(desired) else ())
+    return _TEXTS + (_ROUTES_TEXTS if wants_routes(desired) else ()) + (_PORTS_TEXTS if wants_ports(desired) else ())
 
 
 def wants_routes(desired: Mapping[str, Any]) -> bool:
     """Whether a desired state speaks of any route."""
     return any(spec.get("routes") for spec in (desired.get(ROUTES_DOMAIN) or {}).values())
+
+
+def wants_ports(desired: Mapping[str, Any]) -> bool:
+    """Whether a desired state gives any port to user space."""
+    return any(spec.get("devices") for spec in (desired.get(PORTS_DOMAIN) or {}).values())
 
 
 def desired_text(desired: Mapping[str, Any]) -> bytes:
@@ -203,7 +241,7 @@ def impossible(host: Host) -> str:
 def in_force(host: Host) -> bool:
     """Whether what ``kept`` says will be applied at the next boot, and when a NIC or a route comes after it. Raises ``Unreadable``."""
     desired = kept(host)
-    links = (ENABLED, WATCH_ENABLED, *((ROUTES_ENABLED,) if wants_routes(desired) else ()))
+    links = (ENABLED, WATCH_ENABLED, *((ROUTES_ENABLED,) if wants_routes(desired) else ()), *((PORTS_ENABLED,) if wants_ports(desired) else ()))
     files = (PROGRAM, *(path for _control, path, _text in _texts(desired)))
     return all(os.path.lexists(host.path(link)) for link in links) and all(host.exists(path) for path in files)
 
@@ -217,16 +255,16 @@ def interpreter() -> str:
 def read(host: Host, spec: Mapping[str, Any]) -> AgentState:
     """The state of the agent's units; raises ``ProgramFailed``."""
     cannot = impossible(host)
-    enabled, watched, routes = (os.path.lexists(host.path(link)) for link in (ENABLED, WATCH_ENABLED, ROUTES_ENABLED))
+    enabled, watched, routes, ports = (os.path.lexists(host.path(link)) for link in (ENABLED, WATCH_ENABLED, ROUTES_ENABLED, PORTS_ENABLED))
     if cannot or not host.live:
         now, then = ("active" if link else "inactive" for link in (watched, routes))
-        return AgentState(enabled, cannot, now, watched, held=_held(host), routes=then, routes_enabled=routes)
+        return AgentState(enabled, cannot, now, watched, held=_held(host), routes=then, routes_enabled=routes, ports_enabled=ports)
     blind = "" if host.exists(UDEV) else "no udev runs here, so nothing tells of NICs that appear later"
-    return AgentState(enabled, "", _now(WATCH, NICS, UNIT), watched, blind, _held(host), _now(ROUTES), routes)
+    return AgentState(enabled, "", _now(WATCH, NICS, UNIT), watched, blind, _held(host), _now(ROUTES), routes, ports)
 
 
 def _held(host: Host) -> dict[str, bytes | None]:
-    return {path: host.content_and_mode(path)[0] for _control, path, _text in (*_TEXTS, *_ROUTES_TEXTS)}
+    return {path: host.content_and_mode(path)[0] for _control, path, _text in (*_TEXTS, *_ROUTES_TEXTS, *_PORTS_TEXTS)}
 
 
 def _now(*units: str) -> str:
@@ -262,6 +300,9 @@ def _units(state: AgentState, desired: Mapping[str, Any]) -> tuple[Setting, ...]
         Setting("agent.unit", UNIT, "enabled", now, now),
         Setting("agent.watch", WATCH, "active", _loaded(state, state.watch, _TEXTS), "active" if state.watch_enabled else "inactive", reason=state.blind),
     )
+    if wants_ports(desired):
+        early = "enabled" if state.ports_enabled else "disabled"
+        units = (*units, Setting("agent.ports", PORTS, "enabled", early, early))
     if not wants_routes(desired):
         return units
     routes = Setting("agent.routes", ROUTES, "active", _loaded(state, state.routes, _ROUTES_TEXTS), "active" if state.routes_enabled else "inactive")

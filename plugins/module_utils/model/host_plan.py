@@ -1,7 +1,10 @@
 # Copyright: contributors to lowlatency.fleet
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From what is true of the site to what the domains need: which NICs are tuned, and where their interrupts go. Pure: no I/O."""
+"""From what is true of the site to what the domains need: which NICs are tuned, which are user space's, where interrupts and services go.
+
+Pure: no I/O.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,32 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .cpuset import format_cpulist
+from .eal import DPDK, mount_of
 from .hugepages import BOOT, pages_per_node, per_node_boot
 from .nic import MAPPINGS, RULES, identity
 from .nic_parameters import CHANNELS, QUEUES
 from .partition import OFF_BY_KERNEL, Intent, Partition, partition
+from .service_plan import service_plan, services_in_words
 from .setting import SpecError
 from .topology import Nic, Topology
 
 MANAGEMENT = "management"
 _TUNING = ("interface", "pci", "mac", "management", *MAPPINGS, RULES, "only_these_rules")
 QDISC = "qdisc"
-NIC_KEYS = ("interface", "pci", "mac", "carries", "application_cores", "numa_node", "queues", *_TUNING[3:], QDISC)
+BYPASS = "bypass"
+BYPASSES = (DPDK,)
+# The driver that gives a port to user space.
+VFIO = "vfio-pci"
+NIC_KEYS = ("interface", "pci", "mac", "carries", "application_cores", "numa_node", "queues", BYPASS, *_TUNING[3:], QDISC)
+_NOT_OF_CORES = ("nics", "all_nics", "hugepages", "services")
 
 
 def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, Any], *, kernel: str = "") -> dict[str, Any]:
     """``partition`` (plain values), ``nics``, ``qdisc_nics``, ``card_nics``, ``irq_nics``, ``hugepages`` and ``cmdline`` as the ethtool, qdisc,
-    nic_firmware, irq_affinity, hugepages and kernel_cmdline domains take them, ``summary`` and ``explanation`` (sentences).
+    nic_firmware, irq_affinity, hugepages and kernel_cmdline domains take them, ``pci_devices`` and ``services`` as pci_driver and service_pinning do,
+    ``dpdk_mounts`` (path and size), ``summary`` and ``explanation`` (sentences).
 
-    ``site`` has the keys of ``Intent`` with ``nics`` as the inventory has them, and ``hugepages``; ``kernel`` is the release that
+    ``site`` has the keys of ``Intent`` with ``nics`` as the inventory has them, ``hugepages`` and ``services``; ``kernel`` is the release that
     runs. Raises ``SpecError``.
     """
     entries = [dict(entry) for entry in site.get("nics") or []]
@@ -34,23 +45,30 @@ def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, 
         entries = [{"pci": nic.pci, "management": True} for nic in topology.nics if nic.interfaces]
     entries = [entry for entry in entries if entry.get("carries") != MANAGEMENT or entry.get("management")]
     found = _found(topology, frozenset(interfaces), entries)
-    intent = {key: value for key, value in site.items() if key not in ("nics", "all_nics", "hugepages") and value is not None}
+    intent = {key: value for key, value in site.items() if key not in _NOT_OF_CORES and value is not None}
     virtual_cores = sum(int(entry.get("application_cores") or 0) for entry, nic in found if nic is None)
     intent["application_cores"] = int(intent.get("application_cores") or 0) + virtual_cores
     intent["nics"] = [_nic_intent(entry, nic) for entry, nic in found if nic is not None]
     intent.setdefault("l3_align", several_l3(topology))
     cores = partition(topology, Intent.from_dict(intent))
     pages = pages_per_node(site.get("hugepages") or [], cores.nic_node.values(), topology, per_node_boot(kernel))
+    services = service_plan(site.get("services") or [], found, cores, topology, pages)
+    ports = [{"pci": nic.pci, "driver": VFIO} for entry, nic in found if nic is not None and entry.get(BYPASS) == DPDK]
+    kernels = [(entry, nic) for entry, nic in found if entry.get(BYPASS) != DPDK]
     return {
         "partition": cores.to_dict(),
-        "nics": [_tuned(entry, _irq_cpulist(cores, nic) if nic is not None else "") for entry, nic in found],
-        "qdisc_nics": [{key: entry[key] for key in (*_TUNING[:4], QDISC) if entry.get(key) is not None} for entry, _nic in found],
-        "card_nics": [_placed(entry, nic, cores) for entry, nic in found],
-        "irq_nics": [{"pci": nic.pci, "cpus": _irq_cpulist(cores, nic)} for _entry, nic in found if nic is not None and cores.irq_cpus[nic.pci]],
+        "nics": [_tuned(entry, _irq_cpulist(cores, nic) if nic is not None else "") for entry, nic in kernels],
+        "qdisc_nics": [{key: entry[key] for key in (*_TUNING[:4], QDISC) if entry.get(key) is not None} for entry, _nic in kernels],
+        "card_nics": [_placed(entry, nic, cores, topology) for entry, nic in kernels],
+        "irq_nics": [{"pci": nic.pci, "cpus": _irq_cpulist(cores, nic)} for _entry, nic in kernels if nic is not None and cores.irq_cpus[nic.pci]],
+        "pci_devices": ports,
+        "dpdk_mounts": [{"path": mount_of(size), "size": size} for size in sorted({page["size"] for page in pages})] if ports else [],
         "hugepages": pages,
+        "services": services,
         "cmdline": _planned_arguments(cores, site),
         "summary": [*_summary(cores), *_argument_line(cores, site),
-                    *(f"huge pages on node {page['node']}: {page['count']} x {page['size']} at {page['at']}" for page in pages)],
+                    *(f"huge pages on node {page['node']}: {page['count']} x {page['size']} at {page['at']}" for page in pages),
+                    *services_in_words(services)],
         "explanation": [*cores.reasons, *_remarks(found), *_page_remarks(pages, kernel), *topology.gaps],
     }
 
@@ -96,12 +114,29 @@ def _found(topology: Topology, interfaces: frozenset[str], entries: list[dict[st
         elif nic is None and str(entry.get("interface")) not in interfaces:
             known = [*sorted(interfaces), *(nic.pci for nic in topology.nics)]
             wrong.append(f"NIC {identity(entry)}: no such NIC on this host; there are: {', '.join(known) or 'none'}")
+        elif _bypass_problem(entry, nic):
+            wrong.append(f"NIC {identity(entry)}: {_bypass_problem(entry, nic)}")
         elif nic is not None and any(other is nic for _entry, other in pairs):
             wrong.append(f"NIC {identity(entry)}: {nic.pci} is named twice; leave one of the two entries out")
         pairs.append((entry, nic))
     if wrong:
         raise SpecError("; ".join(wrong))
     return pairs
+
+
+def _bypass_problem(entry: Mapping[str, Any], nic: Nic | None) -> str:
+    """What is wrong with the bypass of a NIC, or nothing."""
+    bypass = entry.get(BYPASS)
+    if bypass is None:
+        return ""
+    if bypass not in BYPASSES:
+        return f"bypass {bypass!r:.40}; there is {', '.join(BYPASSES)}"
+    if entry.get("carries") == MANAGEMENT or entry.get("management"):
+        return "keeps the host reachable, and is never given to user space; take bypass out"
+    if not entry.get("pci"):
+        known = f" ({nic.pci})" if nic is not None else ""
+        return f"bypass {bypass} takes the port from the kernel and its interface with it; name it by its PCI address{known}"
+    return ""
 
 
 def _is(entry: Mapping[str, Any], nic: Nic) -> bool:
@@ -114,7 +149,7 @@ def _is(entry: Mapping[str, Any], nic: Nic) -> bool:
 
 def _nic_intent(entry: Mapping[str, Any], nic: Nic) -> dict[str, Any]:
     asked = {key: entry[key] for key in ("application_cores", "numa_node", "queues") if entry.get(key) is not None}
-    return {"pci": nic.pci, **asked}
+    return {"pci": nic.pci, **asked, **({"interrupts": False} if entry.get(BYPASS) == DPDK else {})}
 
 
 def _tuned(entry: Mapping[str, Any], irq_cpus: str) -> dict[str, Any]:
@@ -125,11 +160,13 @@ def _tuned(entry: Mapping[str, Any], irq_cpus: str) -> dict[str, Any]:
     return {**tuned, "irq_cpus": irq_cpus} if irq_cpus else tuned
 
 
-def _placed(entry: Mapping[str, Any], nic: Nic | None, cores: Partition) -> dict[str, Any]:
-    """The NIC with the application CPUs that it serves: its own, or where it has none, all of the host."""
-    own = cores.nic_cores.get(nic.pci) if nic is not None else None
+def _placed(entry: Mapping[str, Any], nic: Nic | None, cores: Partition, topology: Topology) -> dict[str, Any]:
+    """The NIC with the application CPUs that it serves: its own; where it has none, those of its node; where that has none, all of the host."""
+    own = near = frozenset()
+    if nic is not None:
+        own, near = cores.nic_cores[nic.pci], cores.isolated & topology.nodes.get(cores.nic_node[nic.pci], frozenset())
     named = {key: entry[key] for key in ("interface", "pci", "mac", "numa_node") if entry.get(key) is not None}
-    return {**named, "application_cpus": format_cpulist(own or cores.isolated)}
+    return {**named, "application_cpus": format_cpulist(own or near or cores.isolated)}
 
 
 def _irq_cpulist(cores: Partition, nic: Nic) -> str:

@@ -42,12 +42,14 @@ class PartitionError(SpecError):
 
 @dataclass(frozen=True)
 class NicIntent:
-    """What one NIC needs. ``queues`` 0 means as many as the topology says; ``numa_node`` overrides the topology."""
+    """What one NIC needs. ``queues`` 0 means as many as the topology says; ``numa_node`` overrides the topology. One that is polled from user
+    space has no ``interrupts``."""
 
     pci: str
     application_cores: int = 0
     queues: int = 0
     numa_node: int | None = None
+    interrupts: bool = True
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> NicIntent:
@@ -55,7 +57,8 @@ class NicIntent:
         given = _known(data, NicIntent, "nics")
         if not isinstance(given.get("pci"), str):
             raise PartitionError(INTENT, f"nics: {data!r:.80} has no pci; name the NIC by its PCI address, like 0000:81:00.0")
-        return NicIntent(**{"pci": given.pop("pci"), **{key: _number(value, f"nics {key}") for key, value in given.items()}})
+        interrupts = _flag(given.pop("interrupts", True), "nics interrupts")
+        return NicIntent(interrupts=interrupts, **{"pci": given.pop("pci"), **{key: _number(value, f"nics {key}") for key, value in given.items()}})
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ class _Seat:
     because: str
     application_cores: int
     queues: int
+    interrupts: bool
 
 
 @dataclass
@@ -285,7 +289,7 @@ def _seats(topology: Topology, intent: Intent, board: _Board) -> list[_Seat]:
             raise PartitionError(INTENT, f"{nic.pci} is there twice; name each NIC once")
         node, because = _nic_node(nic, wanted.numa_node, topology, board)
         queues = wanted.queues or nic.queues
-        seats.append(_Seat(nic.pci, node, because, wanted.application_cores, queues))
+        seats.append(_Seat(nic.pci, node, because, wanted.application_cores, queues if wanted.interrupts else 0, wanted.interrupts))
     return seats
 
 
@@ -394,6 +398,9 @@ def _housekeeping_cores(board: _Board, wanted: int) -> dict[int, list[Core]]:
 
 def _irq_cpus(board: _Board, seat: _Seat, wanted: int, basic: list[Core]) -> tuple[int, ...]:
     """The first threads of the cores for the NIC's interrupts; filled up from the node's housekeeping where none are free."""
+    if not seat.interrupts:
+        board.reasons.append(f"No CPU takes interrupts of {seat.pci}, because it is polled from user space")
+        return ()
     own = board.free(seat.node)[:wanted]
     board.taken.update(own)
     if own:
