@@ -51,8 +51,8 @@ def modules(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("arguments", "joined"),
-    [([], ["bios_check", "hugepages", "noisy_services", "nic_firmware", "nic_tuning", "irq_affinity", "cpu_power", "kernel_tunables",
-           "tcp_tuning", "kernel_cmdline"]),
+    [([], ["bios_check", "hugepages", "noisy_services", "nic_firmware", "onload", "nic_tuning", "irq_affinity", "cpu_power",
+           "kernel_tunables", "tcp_tuning", "kernel_cmdline"]),
      (["--tags", "tcp_tuning"], ["tcp_tuning"])],
     ids=["whole", "one role"],
 )
