@@ -37,7 +37,7 @@ options:
     description: Whether packages bring modules ready built, so that no headers are asked for.
     type: bool
   options:
-    description: Parameters by module, such as C({onload: {oof_shared_keep_thresh: 200}}). A module takes them when it is loaded.
+    description: Values by module and parameter. A module takes them when it is loaded.
     type: dict
   load:
     description:

@@ -88,13 +88,11 @@ def next_kernel(host: Host) -> tuple[str, str]:
 
 
 def _release_of(host: Host, name: str) -> str:
-    """The release in the name of a kernel's file: /vmlinuz-6.1.0-30-amd64, or the folder that kernel-install makes of it; empty where it has none."""
-    target = host.link_name(name if name.startswith("/boot/") else f"/boot{name}") if name.startswith("/") else None
-    for part in reversed((target or name).split("/")):
-        found = part.partition("vmlinuz-")[2] or part
-        if found and host.is_dir(f"/lib/modules/{found}"):
-            return found
-    return (target or name).rpartition("vmlinuz-")[2] if "vmlinuz-" in (target or name) else ""
+    """The release in the name of a kernel's file, a link followed: /vmlinuz-6.1.0-30-amd64, or as kernel-install lays it, /MACHINE/RELEASE/linux."""
+    links = map(host.link_name, (f"/boot{name}", name)) if name.startswith("/") else ()
+    last = next((target for target in links if target), name)
+    found = os.path.basename(last).partition("vmlinuz-")[2]
+    return found or next((part for part in reversed(last.split("/")) if part and host.is_dir(f"/lib/modules/{part}")), "")
 
 
 @dataclass(frozen=True)

@@ -469,7 +469,7 @@ def tool_versions(text: str) -> str:
 
 def library_version(state: StackState) -> str:
     """The version of the library: what the tool tells, else what its file name ends in."""
-    return state.told or state.library.rpartition(".so.")[2]
+    return state.told or state.library.partition(".so.")[2]
 
 
 def _driver_version(state: StackState, stack: str) -> str:
