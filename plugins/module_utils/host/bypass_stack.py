@@ -8,6 +8,7 @@ Source: dkms(8), modprobe(8), scripts/onload, src/driver/linux_resource/sysfs.c 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -161,8 +162,17 @@ def write_stack(host: Host, state: StackState, setting: Setting) -> None:
     elif setting.control == AF_XDP:
         _register(host, setting.name)
     else:
-        os.unlink(host.path(setting.name))
-        sync_folder(os.path.dirname(host.path(setting.name)))
+        _remove(host, setting.name)
+
+
+def _remove(host: Host, name: str) -> None:
+    """Remove a file; of the folder of profiles, which a package may have left behind, nothing stays when it is empty."""
+    os.unlink(host.path(name))
+    sync_folder(os.path.dirname(host.path(name)))
+    if os.path.dirname(name) == PROFILES:
+        with contextlib.suppress(OSError):
+            os.rmdir(host.path(PROFILES))
+            os.rmdir(host.path(os.path.dirname(PROFILES)))
 
 
 def _build(host: Host, state: StackState, setting: Setting) -> None:

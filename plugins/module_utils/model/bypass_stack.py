@@ -376,27 +376,32 @@ def _missing(state: StackState, spec: Mapping[str, Any], setting: Setting, kerne
 
 
 def _loaded(state: StackState, spec: Mapping[str, Any]) -> Iterator[Setting]:
-    """Whether each module is loaded, from the very file that is on disk."""
+    """Whether each module is loaded, from the very file that is on disk. What stands on one that waits for a boot waits with it."""
+    waiting = ""
     for module in _load(state, spec):
         now, build = state.loaded.get(module), state.running.builds.get(module) if state.running else None
         stale = now is not None and build is not None and _differ(now, build)
         current = "not loaded" if now is None else _stale_text(now, build) if stale and build else "loaded"
+        setting = Setting(LOADED, module, "loaded", current)
         if build and not build.signer and state.only_signed and (stale or now is None):
             yield unsupported(LOADED, module, "loaded", "the file on disk is not signed, and this kernel loads signed modules only (R29)", current)
-        elif stale and now and (now.users or now.interfaces):
-            yield Setting(LOADED, module, "loaded", current, "loaded", needs_reboot=True, reason=f"{busy(now)}: the next boot loads the one on disk")
+        elif stale and now and busy(now):
+            waiting = waiting or module
+            yield replace(setting, persisted="loaded", needs_reboot=True, reason=f"{busy(now)}: the next boot loads the one on disk")
+        elif waiting and current != "loaded":
+            yield replace(setting, persisted="loaded", needs_reboot=True, reason=f"it is loaded after {waiting}, which waits for a boot")
         else:
-            yield Setting(LOADED, module, "loaded", current)
+            yield setting
 
 
 def _differ(now: Loaded, build: Build) -> bool:
-    """Whether another build is loaded than the one on disk, by what both tell."""
-    return any(one and other and one != other for one, other in ((now.srcversion, build.srcversion), (now.version, build.version)))
+    """Whether another build is loaded than the one on disk, as far as that tells what it is; a driver of the kernel's tree often tells nothing."""
+    return bool(build.srcversion and now.srcversion != build.srcversion) or bool(build.version and now.version != build.version)
 
 
 def _stale_text(now: Loaded, build: Build) -> str:
-    if now.version != build.version:
-        return f"loaded from {now.version or 'another build'}, {build.version or 'another'} is on disk"
+    if build.version and now.version != build.version:
+        return f"loaded from {now.version or 'another build'}, {build.version} is on disk"
     return "loaded from another build than the one on disk"
 
 
@@ -444,6 +449,7 @@ def _same(current: str, desired: str) -> bool:
 def _registered(state: StackState, spec: Mapping[str, Any]) -> Iterator[Setting]:
     """NICs that Onload is to use by AF_XDP."""
     loaded = all(module in state.loaded for module in _load(state, spec))
+    waits = any(setting.needs_reboot for setting in _loaded(state, spec))
     for port in state.ports:
         if not port.af_xdp:
             continue
@@ -452,6 +458,8 @@ def _registered(state: StackState, spec: Mapping[str, Any]) -> Iterator[Setting]
             yield Setting(AF_XDP, port.interface, "registered", state=ERROR, reason=why)
         elif port.driver == DRIVERS[ONLOAD]:
             yield unsupported(AF_XDP, port.interface, "registered", f"it has the driver {port.driver}, which Onload uses without AF_XDP")
+        elif waits and not port.registered:
+            yield Setting(AF_XDP, port.interface, "registered", "not registered", "registered", needs_reboot=True, reason="Onload's modules wait for a boot")
         elif loaded and not state.afxdp:
             yield unsupported(AF_XDP, port.interface, "registered", "this build of Onload has no AF_XDP (no afxdp/register of sfc_resource)")
         else:

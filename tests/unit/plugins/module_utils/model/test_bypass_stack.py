@@ -94,12 +94,26 @@ def test_one_kernel_is_told_of_once_and_an_unknown_one_is_said() -> None:
     (Loaded("9.0.2.140", "OLD"), "loaded from another build than the one on disk", False),
     (Loaded("9.0.1", "OLD", users=2), "loaded from 9.0.1, 9.0.2.140 is on disk", True),
     (Loaded("", "OLD", interfaces=("ens1f0",)), "loaded from another build, 9.0.2.140 is on disk", True),
-    (Loaded("9.0.2.140", ""), "loaded", False),
+    (Loaded("9.0.2.140", ""), "loaded from another build than the one on disk", False),
 ])
 def test_what_is_loaded_is_what_is_on_disk(now: Loaded, current: str, waits: bool) -> None:
     found = planned(state(loaded={**dict.fromkeys(MODULES, LOADED), "onload": now}))[(model.LOADED, "onload")]
     assert (found.current, found.needs_reboot) == (current, waits)
     assert not waits or "the next boot loads the one on disk" in found.reason
+
+
+def test_what_stands_on_the_kernel_s_own_driver_waits_with_it() -> None:
+    other = Port("eth1", af_xdp=True, driver="ice")
+    settings = planned(state(loaded={"sfc": Loaded(users=1, interfaces=("ens1f0",))}, ports=(SFC, other)))
+    loaded = [setting for (control, _name), setting in settings.items() if control == model.LOADED]
+    assert [(setting.name, setting.waits) for setting in loaded] == [(name, True) for name in MODULES]
+    assert "it drives ens1f0; 1 users hold it" in loaded[0].reason and loaded[3].reason == "it is loaded after sfc, which waits for a boot"
+    assert settings[(model.AF_XDP, "eth1")].waits
+
+
+def test_a_file_that_tells_nothing_of_itself_is_not_judged() -> None:
+    blank = Kernel(NOW, dict.fromkeys(MODULES, Build()), headers=True)
+    assert {setting.current for (control, _name), setting in planned(state(running=blank, next=blank)).items() if control == model.LOADED} == {"loaded"}
 
 
 def test_a_module_that_nobody_signed_is_not_tried() -> None:
