@@ -17,7 +17,7 @@ description:
   - Writes options and order of loading of modules, and profiles of Onload; gives NICs to AF_XDP; and takes all of that away again.
   - Library, versions against each other and against those of the site, and signatures under Secure Boot or lockdown are findings.
   - On a host where no NIC of O(nics) has the driver of the stack, nor is given to AF_XDP, all is V(unsupported), and in a container too.
-  - A module of another build that is in use, or that drives an interface, waits for the next boot. The driver of the NICs is never unloaded.
+  - A module of another build that is in use, or that drives an interface, is a finding until the next boot. The driver of the NICs is never unloaded.
   - Installs no package; the role P(lowlatency.fleet.onload#role) does.
   - In a host-role playbook (where C(lowlatency_transaction) is true) the task only joins the transaction that the apply role runs.
 author:

@@ -15,7 +15,8 @@ import pytest
 from ansible_collections.lowlatency.fleet.tests.unit.test_cost import REPOSITORY, modules, play, ran
 
 SHA = "ab" * 32
-SOURCES: dict[str, Any] = {"onload_stack": "onload", "onload_install_allowed": True, "onload_packages": [{"file": "https://nowhere.invalid/onload-dkms_1_all.deb", "sha256": SHA}],
+SOURCES: dict[str, Any] = {"onload_stack": "onload", "onload_install_allowed": True,
+           "onload_packages": [{"file": "https://nowhere.invalid/onload-dkms_1_all.deb", "sha256": SHA}],
            "onload_archives": [{"file": "https://nowhere.invalid/o.tgz", "sha256": SHA, "name": "onload", "version": "1"}]}
 STAND_IN = '''#!/usr/bin/python
 from ansible.module_utils.basic import AnsibleModule
@@ -54,7 +55,8 @@ def installing(place: Path, **variables: Any) -> Any:
     (copy / "plugins/modules/bypass_stack.py").write_text(STAND_IN)
     known = {"topology": {"nics": []}, "host": {"family": "debian", "kernel": "6.1"}, "card_nics": []}
     wanted = play(preflight_result=known, **{**SOURCES, **variables})
-    wanted["tasks"] = [{"name": "Install", "ansible.builtin.include_role": {"name": "lowlatency.fleet.onload", "tasks_from": "install", "rolespec_validate": False}}]
+    role = {"name": "lowlatency.fleet.onload", "tasks_from": "install", "rolespec_validate": False}
+    wanted["tasks"] = [{"name": "Install", "ansible.builtin.include_role": role}]
     return ran(place, wanted, check=False, collection=copy)
 
 

@@ -376,7 +376,8 @@ def _missing(state: StackState, spec: Mapping[str, Any], setting: Setting, kerne
 
 
 def _loaded(state: StackState, spec: Mapping[str, Any]) -> Iterator[Setting]:
-    """Whether each module is loaded, from the very file that is on disk. What stands on one that waits for a boot waits with it."""
+    """Whether each module is loaded, from the very file that is on disk. One that is in use is only told, and what stands on it with it:
+    no command line waits for that boot."""
     waiting = ""
     for module in _load(state, spec):
         now, build = state.loaded.get(module), state.running.builds.get(module) if state.running else None
@@ -387,9 +388,9 @@ def _loaded(state: StackState, spec: Mapping[str, Any]) -> Iterator[Setting]:
             yield unsupported(LOADED, module, "loaded", "the file on disk is not signed, and this kernel loads signed modules only (R29)", current)
         elif stale and now and busy(now):
             waiting = waiting or module
-            yield replace(setting, persisted="loaded", needs_reboot=True, reason=f"{busy(now)}: the next boot loads the one on disk")
+            yield replace(setting, finding=True, reason=f"{busy(now)}: it waits for a boot, which loads the one on disk")
         elif waiting and current != "loaded":
-            yield replace(setting, persisted="loaded", needs_reboot=True, reason=f"it is loaded after {waiting}, which waits for a boot")
+            yield replace(setting, finding=True, reason=f"it is loaded after {waiting}, which waits for a boot")
         else:
             yield setting
 
@@ -408,7 +409,7 @@ def _stale_text(now: Loaded, build: Build) -> str:
 def busy(now: Loaded) -> str:
     """Why a module stays where it is, or nothing."""
     told = [f"it drives {', '.join(now.interfaces)}"] if now.interfaces else []
-    return "; ".join([*told, *([f"{now.users} users hold it"] if now.users else [])])
+    return "; ".join([*told, *([f"it is held {now.users} times"] if now.users else [])])
 
 
 def _unloaded(state: StackState, spec: Mapping[str, Any]) -> Iterator[Setting]:
@@ -420,12 +421,11 @@ def _unloaded(state: StackState, spec: Mapping[str, Any]) -> Iterator[Setting]:
         if now is None or module in DRIVERS.values():
             continue
         why = busy(now)
-        yield Setting(LOADED, module, None, "loaded", needs_reboot=bool(why), reason=f"{why}: stop what runs with it, or let a boot do it" if why else "")
+        yield Setting(LOADED, module, None, "loaded", finding=bool(why), reason=f"{why}: stop what runs with it, or let a boot do it" if why else "")
 
 
 def _options(state: StackState, spec: Mapping[str, Any]) -> Iterator[Setting]:
-    """Parameters of modules that are loaded: what they were loaded with."""
-    kept = state.files.get(OPTIONS_FILE) == options_text(spec.get("options") or {}, _load(state, spec))
+    """Parameters of modules that are loaded: what they were loaded with. Only told: what is in the file counts from the next load on."""
     for module, parameters in sorted((spec.get("options") or {}).items()):
         now = state.loaded.get(str(module))
         for name, value in sorted(parameters.items()) if now else ():
@@ -435,8 +435,7 @@ def _options(state: StackState, spec: Mapping[str, Any]) -> Iterator[Setting]:
             elif _same(current, desired):
                 yield Setting(OPTION, f"{module}.{name}", desired, desired)
             else:
-                yield Setting(OPTION, f"{module}.{name}", desired, current, desired if kept else None, needs_reboot=True,
-                              reason=f"{module} takes it when it is loaded: by the next boot")
+                yield Setting(OPTION, f"{module}.{name}", desired, current, finding=True, reason=f"{module} takes it when it is loaded: it waits for a boot")
 
 
 def _same(current: str, desired: str) -> bool:
@@ -449,7 +448,7 @@ def _same(current: str, desired: str) -> bool:
 def _registered(state: StackState, spec: Mapping[str, Any]) -> Iterator[Setting]:
     """NICs that Onload is to use by AF_XDP."""
     loaded = all(module in state.loaded for module in _load(state, spec))
-    waits = any(setting.needs_reboot for setting in _loaded(state, spec))
+    waits = any(setting.finding for setting in _loaded(state, spec))
     for port in state.ports:
         if not port.af_xdp:
             continue
@@ -459,7 +458,7 @@ def _registered(state: StackState, spec: Mapping[str, Any]) -> Iterator[Setting]
         elif port.driver == DRIVERS[ONLOAD]:
             yield unsupported(AF_XDP, port.interface, "registered", f"it has the driver {port.driver}, which Onload uses without AF_XDP")
         elif waits and not port.registered:
-            yield Setting(AF_XDP, port.interface, "registered", "not registered", "registered", needs_reboot=True, reason="Onload's modules wait for a boot")
+            yield Setting(AF_XDP, port.interface, "registered", "not registered", finding=True, reason="Onload's modules wait for a boot")
         elif loaded and not state.afxdp:
             yield unsupported(AF_XDP, port.interface, "registered", "this build of Onload has no AF_XDP (no afxdp/register of sfc_resource)")
         else:

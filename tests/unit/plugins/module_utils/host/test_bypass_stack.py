@@ -171,8 +171,8 @@ def test_another_build_is_loaded_anew_and_one_in_use_waits(machine: Machine) -> 
     machine.files.write("sys/module/onload/refcnt", "3\n")
     machine.ran.clear()
     settings = machine.run()
-    assert settings["bypass.loaded onload"].state == DRIFTED and settings["bypass.loaded onload"].waits
-    assert "3 users hold it" in settings["bypass.loaded onload"].reason and not [line for line in machine.ran if line.startswith("modprobe -r -- onload")]
+    assert settings["bypass.loaded onload"].state == DRIFTED and settings["bypass.loaded onload"].finding
+    assert "it is held 3 times" in settings["bypass.loaded onload"].reason and not [line for line in machine.ran if line.startswith("modprobe -r -- onload")]
 
 
 def test_absent_unloads_and_removes_what_is_ours(machine: Machine) -> None:

@@ -67,7 +67,7 @@ def test_a_module_that_the_next_kernel_has_not_is_built_where_headers_are() -> N
     fewer = Kernel(NEXT, {name: BUILD for name in MODULES if name != "onload"}, headers=True)
     found = planned(state(next=fewer))[(model.BUILT, f"onload for {NEXT}")]
     assert (found.state, found.current, found.reason) == (DRIFTED, "missing", f"{SOURCE} is not built for the kernel which boots next")
-    assert not found.finding and not found.needs_reboot
+    assert not found.finding
 
 
 @pytest.mark.parametrize(("family", "package"), [("debian", f"linux-headers-{NEXT}"), ("redhat", f"kernel-devel-{NEXT}"), ("other", "headers of kernel")])
@@ -98,17 +98,17 @@ def test_one_kernel_is_told_of_once_and_an_unknown_one_is_said() -> None:
 ])
 def test_what_is_loaded_is_what_is_on_disk(now: Loaded, current: str, waits: bool) -> None:
     found = planned(state(loaded={**dict.fromkeys(MODULES, LOADED), "onload": now}))[(model.LOADED, "onload")]
-    assert (found.current, found.needs_reboot) == (current, waits)
-    assert not waits or "the next boot loads the one on disk" in found.reason
+    assert (found.current, found.finding) == (current, waits)
+    assert not waits or "which loads the one on disk" in found.reason
 
 
 def test_what_stands_on_the_kernel_s_own_driver_waits_with_it() -> None:
     other = Port("eth1", af_xdp=True, driver="ice")
     settings = planned(state(loaded={"sfc": Loaded(users=1, interfaces=("ens1f0",))}, ports=(SFC, other)))
     loaded = [setting for (control, _name), setting in settings.items() if control == model.LOADED]
-    assert [(setting.name, setting.waits) for setting in loaded] == [(name, True) for name in MODULES]
-    assert "it drives ens1f0; 1 users hold it" in loaded[0].reason and loaded[3].reason == "it is loaded after sfc, which waits for a boot"
-    assert settings[(model.AF_XDP, "eth1")].waits
+    assert [(setting.name, setting.finding) for setting in loaded] == [(name, True) for name in MODULES]
+    assert "it drives ens1f0; it is held 1 times" in loaded[0].reason and loaded[3].reason == "it is loaded after sfc, which waits for a boot"
+    assert settings[(model.AF_XDP, "eth1")].finding and not any(setting.needs_reboot for setting in settings.values())
 
 
 def test_a_file_that_tells_nothing_of_itself_is_not_judged() -> None:
@@ -201,7 +201,7 @@ def test_without_a_stack_what_was_left_goes_and_nothing_else_is_asked(spec: dict
 def test_absent_unloads_the_last_one_first_and_never_the_driver() -> None:
     some = {**dict.fromkeys(MODULES, LOADED), "sfc_char": replace(LOADED, users=1)}
     settings = model.plan(StackState(loaded=some), {**SPEC, "state": "absent"}).settings
-    assert [(setting.name, setting.needs_reboot) for setting in settings] == [("onload", False), ("sfc_char", True), ("sfc_resource", False)]
+    assert [(setting.name, setting.finding) for setting in settings] == [("onload", False), ("sfc_char", True), ("sfc_resource", False)]
     assert "stop what runs with it" in settings[1].reason
 
 
@@ -209,11 +209,9 @@ def test_a_parameter_counts_from_the_next_load_on() -> None:
     options = {"onload": {"max_packets_per_stack": 65536, "oof_all_ports_required": 1, "nosuch": 1}}
     settings = planned(state(), options=options)
     wait = settings[(model.OPTION, "onload.max_packets_per_stack")]
-    assert (wait.current, wait.desired, wait.needs_reboot, wait.persisted) == ("32768", "65536", True, None)
+    assert (wait.current, wait.desired, wait.finding) == ("32768", "65536", True) and "waits for a boot" in wait.reason
     assert settings[(model.OPTION, "onload.oof_all_ports_required")].current == "1", "the kernel shows Y"
     assert settings[(model.OPTION, "onload.nosuch")].state == UNSUPPORTED
-    kept = state(files={model.OPTIONS_FILE: model.options_text(options, MODULES)})
-    assert planned(kept, options=options)[(model.OPTION, "onload.max_packets_per_stack")].persisted == "65536"
 
 
 # --- versions ---------------------------------------------------------------------------------------------------------
