@@ -4,10 +4,11 @@
 """The registry: which domains there are, in the one order in which they may be applied.
 
 What the firmware decided is looked at first, and written never. Huge pages come before anything takes memory; services that move interrupts next, since
-what they moved is set after; driver and firmware of NICs are looked at before what lies on them; ports change hands before any of them is tuned; channels before features, features before interrupts (a
+what they moved is set after; driver and firmware of NICs are looked at before what lies on them; a stack in user space next, since a driver that is loaded
+anew makes its interfaces anew; ports change hands before any NIC is tuned; channels before features, features before interrupts (a
 NIC reset recreates them), then power of CPUs, switches of /sys and sysctl, and queueing disciplines after the channels they lie on and the default that
-sysctl sets, then metrics of routes, which may name an algorithm that sysctl had loaded. Services are placed when ports and pages are there. Live sockets are looked at when all of it is set. The kernel
-command line comes last, after the host agent even: a boot is only tried on a host where all else went well.
+sysctl sets, then metrics of routes, which may name an algorithm that sysctl had loaded. Services are placed when ports and pages are there. Live sockets
+are looked at when all of it is set. The kernel command line comes last, after the host agent even: a boot is only tried on a host where all else went well.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from .host import cmdline as host_cmdline
 from .host.bios import read_bios
+from .host.bypass_stack import read_stack, write_stack
 from .host.cpu_power import read_power, write_power
 from .host.ethtool import batch_of, read_ethtool, write_ethtool
 from .host.hugepages import read_hugepages, write_hugepages
@@ -36,6 +38,7 @@ from .host.tunables import read_tunables, write_tunable
 from .host.units import read_units, write_unit
 from .model import (
     bios,
+    bypass_stack,
     cmdline,
     cpu_power,
     hugepages,
@@ -137,6 +140,17 @@ NIC_FIRMWARE = Domain(
               "required_one_of": [["interface", "pci", "mac"]]}},
     nic_firmware.problems, read_nic_firmware, nic_firmware.plan, write_nothing, persistence="none", each_alone=True,
 )
+BYPASS_STACK = Domain(
+    "bypass_stack",
+    {"stack": {"type": "str", "choices": ["", *bypass_stack.LIBRARIES]}, "state": {"type": "str", "choices": [bypass_stack.PRESENT, bypass_stack.ABSENT]},
+     "prebuilt": {"type": "bool"}, "options": {"type": "dict"}, "load": {"type": "list", "elements": "str"}, "profiles": {"type": "dict"},
+     "versions": {"type": "dict"},
+     "combinations": {"type": "list", "elements": "dict", "options": {part: {"type": "str"} for part in bypass_stack.PARTS}},
+     "nics": {"type": "list", "elements": "dict",
+              "options": {**_NIC_NAMES, "af_xdp": {"type": "bool"}, "application_cpus": {"type": "str"}, "numa_node": {"type": "int"}},
+              "required_one_of": [["interface", "pci", "mac"]]}},
+    bypass_stack.problems, read_stack, bypass_stack.plan, write_stack, persistence="agent", files_first=True,
+)
 PCI_DRIVER = Domain(
     "pci_driver",
     {"devices": {"type": "list", "elements": "dict", "default": [],
@@ -234,5 +248,5 @@ KERNEL_CMDLINE = Domain(
     boot=BootSteps(host_cmdline.arm, host_cmdline.settle, host_cmdline.tidy, host_cmdline.boot_files),
 )
 
-DOMAINS = {domain.name: domain for domain in (BIOS_INFO, HUGEPAGES, UNITS, NIC_FIRMWARE, PCI_DRIVER, ETHTOOL, IRQ_AFFINITY, CPU_POWER, SYSFS, TUNABLES,
-                                              QDISC, SACK_FILTER, ROUTE_METRICS, SERVICE_PINNING, SOCKETS, KERNEL_CMDLINE)}
+DOMAINS = {domain.name: domain for domain in (BIOS_INFO, HUGEPAGES, UNITS, NIC_FIRMWARE, BYPASS_STACK, PCI_DRIVER, ETHTOOL, IRQ_AFFINITY, CPU_POWER,
+                                              SYSFS, TUNABLES, QDISC, SACK_FILTER, ROUTE_METRICS, SERVICE_PINNING, SOCKETS, KERNEL_CMDLINE)}

@@ -29,15 +29,16 @@ if TYPE_CHECKING:
 
 # Everything the agent imports; a test starts the zipapp alone, so a name missing here cannot pass.
 AGENT_MODULES = (
-    "agent", "confirmed", "domains", "host.bios", "host.bootloader", "host.cmdline", "host.competitors", "host.container", "host.cpu_power",
-    "host.deployment", "host.ethtool", "host.ethtool_ioctl", "host.ethtool_netlink", "host.facts", "host.files", "host.flow_spec", "host.held_sockets",
-    "host.hugepages", "host.irq", "host.journal", "host.links", "host.machine", "host.memory", "host.netlink", "host.nic_firmware", "host.nic_queues",
-    "host.pci_driver", "host.programs", "host.qdisc", "host.route_watch", "host.routes", "host.sack_filter", "host.service_pinning", "host.sockets",
-    "host.sysctl_sources", "host.sysfs", "host.topology", "host.trial", "host.tunables", "host.unconfirmed", "host.units", "model.bios", "model.bios_menus",
-    "model.buffers", "model.cmdline", "model.competitors", "model.cpu_power", "model.cpuset", "model.grub", "model.hugepages", "model.ini", "model.irq",
-    "model.nic", "model.nic_commands", "model.nic_firmware", "model.nic_parameters", "model.partition", "model.pci_driver", "model.qdisc",
-    "model.route_events", "model.routes", "model.sack_filter", "model.service_pinning", "model.setting", "model.smbios", "model.sockets", "model.steering",
-    "model.sysctl_files", "model.sysfs", "model.topology", "model.tunables", "model.tuned", "model.units", "runner",
+    "agent", "confirmed", "domains", "host.bios", "host.bootloader", "host.bypass_stack", "host.cmdline", "host.competitors", "host.container",
+    "host.cpu_power", "host.deployment", "host.ethtool", "host.ethtool_ioctl", "host.ethtool_netlink", "host.facts", "host.files", "host.flow_spec",
+    "host.held_sockets", "host.hugepages", "host.irq", "host.journal", "host.kernel_modules", "host.links", "host.machine", "host.memory", "host.netlink",
+    "host.nic_firmware", "host.nic_queues", "host.pci_driver", "host.programs", "host.qdisc", "host.route_watch", "host.routes", "host.sack_filter",
+    "host.service_pinning", "host.sockets", "host.sysctl_sources", "host.sysfs", "host.topology", "host.trial", "host.tunables", "host.unconfirmed",
+    "host.units", "model.bios", "model.bios_menus", "model.buffers", "model.bypass_stack", "model.cmdline", "model.competitors", "model.cpu_power",
+    "model.cpuset", "model.grub", "model.hugepages", "model.ini", "model.irq", "model.nic", "model.nic_commands", "model.nic_firmware",
+    "model.nic_parameters", "model.partition", "model.pci_driver", "model.qdisc", "model.route_events", "model.routes", "model.sack_filter",
+    "model.service_pinning", "model.setting", "model.smbios", "model.sockets", "model.steering", "model.sysctl_files", "model.sysfs", "model.topology",
+    "model.tunables", "model.tuned", "model.units", "runner",
 )
 # The part of tasks outside of a host-role playbook.
 OWN_PART = "site"

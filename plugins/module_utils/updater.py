@@ -14,6 +14,7 @@ from typing import Any
 
 from .host import nic_update as doing
 from .host.files import locked
+from .host.kernel_modules import only_signed
 from .host.links import management_interfaces
 from .host.machine import Host
 from .host.nic_firmware import read_nic_firmware
@@ -122,7 +123,7 @@ def _drivers(host: Host, cards: list[Card], policy: Mapping[str, Any], report: U
             report.left.append(f"driver {card.driver.name}: {error}; it is not loaded anew")
             continue
         if wants_reload(card.driver, available, policy):
-            if not signed and doing.only_signed(host):
+            if not signed and only_signed(host):
                 raise Refused(f"driver {card.driver.name} {available.version} is not signed and this kernel loads signed ones only: "
                               "enrol its key, or turn Secure Boot off (R29)")
             found.setdefault(card.driver.name, []).append(card)

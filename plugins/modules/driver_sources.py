@@ -40,6 +40,14 @@ options:
     type: list
     elements: dict
     default: []
+  archives:
+    description:
+      - Source archives. Each has C(file), a tar archive of the controller or of an address, its C(sha256), and C(name) and C(version) as its
+        F(dkms.conf) has them; it is unpacked to F(/usr/src/NAME-VERSION) and given to DKMS. One with C(install), a command, and C(creates), a
+        file that it makes, is installed by that command instead. C(driver) leaves it out on hosts that have no NIC with that driver.
+    type: list
+    elements: dict
+    default: []
   drivers:
     description: The drivers of the host's NICs.
     type: list
@@ -68,6 +76,24 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+installs:
+  description: Whether anything may be installed or removed now.
+  returned: success
+  type: bool
+archives:
+  description: Archives as they were given, with C(archive), where each lies on the host, and C(folder), where it is unpacked.
+  returned: success
+  type: list
+  elements: dict
+names:
+  description: Names of all packages without versions, as they are removed.
+  returned: success
+  type: list
+  elements: str
+headers:
+  description: Whether a package that is named brings headers of a kernel.
+  returned: success
+  type: bool
 deb_repositories:
   description: Repositories for apt.
   returned: success
@@ -89,12 +115,12 @@ rpm_packages:
   type: list
   elements: str
 fetched_files:
-  description: Package files that the host fetches, each with C(file) (an address), C(sha256), and C(dest) on the host.
+  description: Package files and archives that the host fetches, each with C(file) (an address), C(sha256), and C(dest) on the host.
   returned: success
   type: list
   elements: dict
 copied_files:
-  description: Package files of the controller, each with C(file), C(sha256), and C(dest) on the host.
+  description: Package files and archives of the controller, each with C(file), C(sha256), and C(dest) on the host.
   returned: success
   type: list
   elements: dict

@@ -51,7 +51,7 @@ def modules(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("arguments", "joined"),
-    [([], ["bios_check", "hugepages", "noisy_services", "nic_firmware", "dpdk", "nic_tuning", "irq_affinity", "cpu_power",
+    [([], ["bios_check", "hugepages", "noisy_services", "nic_firmware", "onload", "dpdk", "nic_tuning", "irq_affinity", "cpu_power",
            "kernel_tunables", "tcp_tuning", "service_pinning", "kernel_cmdline"]),
      (["--tags", "tcp_tuning"], ["tcp_tuning"])],
     ids=["whole", "one role"],

@@ -21,6 +21,7 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
     bios,
     buffers,
+    bypass_stack,
     cmdline,
     cpu_power,
     hugepages,
@@ -267,6 +268,7 @@ def test_it_is_said_why_everything_matters(profile: str) -> None:
     controls += [cpu_power.GOVERNOR, cpu_power.MINIMUM, cpu_power.PREFERENCE, cpu_power.BIAS, cpu_power.TURBO, cpu_power.UNCORE, cpu_power.IDLE,
                  cpu_power.COMPETITOR]
     controls += [f"bios.{name}" for name in bios.FINDINGS]
+    controls += bypass_stack.CONTROLS
     controls += [f"cmdline.{name}" for name in said.get("kernel_cmdline", {}).get("arguments", {})]
     controls += [f"svc.{name}" for name in said["noisy_services"]["removed"]]
     tuned = {setting.control for setting in nic_settings(said["nic_tuning"])}

@@ -75,6 +75,26 @@ def configured_tokens(host: Host) -> Tokens:
     return loader_of(host).next_boot().tokens
 
 
+def next_kernel(host: Host) -> tuple[str, str]:
+    """The release of the kernel that the next boot starts, or why it cannot be told: of the boot loader, else of the link to the newest kernel."""
+    try:
+        name = loader_of(host).kernel()
+        release, why = _release_of(host, name), f"{name} names no kernel release"
+    except (LoaderError, Unreadable) as error:
+        release, why = "", str(error)
+    for link in () if release else ("/boot/vmlinuz", "/vmlinuz"):
+        release = release or _release_of(host, host.link_name(link) or "")
+    return release, "" if release else why
+
+
+def _release_of(host: Host, name: str) -> str:
+    """The release in the name of a kernel's file, a link followed: /vmlinuz-6.1.0-30-amd64, or as kernel-install lays it, /MACHINE/RELEASE/linux."""
+    links = map(host.link_name, (f"/boot{name}", name)) if name.startswith("/") else ()
+    last = next((target for target in links if target), name)
+    found = os.path.basename(last).partition("vmlinuz-")[2]
+    return found or next((part for part in reversed(last.split("/")) if part and host.is_dir(f"/lib/modules/{part}")), "")
+
+
 @dataclass(frozen=True)
 class DebianGrub:
     """GRUB with /etc/default/grub.d, one owned drop-in, and a grub.cfg that grub-mkconfig makes of it."""
@@ -85,6 +105,10 @@ class DebianGrub:
         """Of the grub.cfg that is there, whatever the files are that it once came from."""
         text = self.host.read(GRUB_CFG)
         return NextBoot(self._default(text).tokens, self._owned(), DROP_IN, self._said(), "/etc/default/grub or a file in /etc/default/grub.d")
+
+    def kernel(self) -> str:
+        """The kernel's file of the default entry, as GRUB sees it."""
+        return self._default(self.host.read(GRUB_CFG)).kernel
 
     def files(self) -> tuple[OwnedFile, ...]:
         """Every file that arming, settling and disarming write, for the journal."""
@@ -204,6 +228,10 @@ class Grubby:
         variables = self._environment()
         entry = chosen_bls(self._entries(), variables.get("saved_entry", ""))
         return NextBoot(entry.tokens(variables), self._owned(), BLS_OWNED, where="the boot entry; grubby --info=DEFAULT shows it", repeats=False)
+
+    def kernel(self) -> str:
+        """The kernel's file of the entry that boots, as GRUB sees it."""
+        return chosen_bls(self._entries(), self._environment().get("saved_entry", "")).value("linux")
 
     def files(self) -> tuple[OwnedFile, ...]:
         """Every file that arming, settling and disarming write, for the journal."""

@@ -18,10 +18,11 @@ from typing import Any
 
 from ..model.nic_firmware import Card, Driver
 from ..model.nic_update import DEVLINK, FIRMWARE_FOLDER, MSTFLINT, same_board
+from .kernel_modules import holders
 from .links import NET, pci_of
 from .machine import Host
 from .memory import remember, remembered
-from .nic_firmware import MODULES, PCI, module_of
+from .nic_firmware import PCI, module_of
 from .programs import ProgramFailed, output_of
 
 FLASHED = "/run/lowlatency/flashed.json"
@@ -137,14 +138,6 @@ def _is_back(host: Host, card: Card) -> bool:
 # --- drivers ----------------------------------------------------------------------------------------------------------
 
 
-def holders(host: Host, module: str) -> list[str]:
-    """The modules that use a module, those that use them first."""
-    found: list[str] = []
-    for name in host.names(f"{MODULES}/{module}/holders") if module else ():
-        found += [other for other in (*holders(host, name), name) if other not in found]
-    return found
-
-
 def on_disk(host: Host, card: Card) -> tuple[Driver, bool]:
     """The driver that a reload would bring, and whether it is signed; raises ``ProgramFailed``."""
     module = module_of(host, card.interface)
@@ -155,13 +148,6 @@ def on_disk(host: Host, card: Card) -> tuple[Driver, bool]:
     for name, _colon, value in lines:
         told.setdefault(name.strip(), value.strip())
     return Driver(card.driver.name, told.get("version") or os.uname().release, told.get("intree") != "Y"), bool(told.get("signer"))
-
-
-def only_signed(host: Host) -> bool:
-    """Whether the kernel loads signed modules only (R29)."""
-    enforced = (host.read_if_there(f"{MODULES}/module/parameters/sig_enforce") or "N") in ("Y", "1")
-    lockdown = host.read_if_there("/sys/kernel/security/lockdown") or "[none]"
-    return enforced or "[none]" not in lockdown
 
 
 def reload(host: Host, cards: list[Card]) -> None:

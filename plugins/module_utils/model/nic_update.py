@@ -42,6 +42,13 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ENDINGS = {".deb": DEBIAN, ".rpm": REDHAT}
 _PACKAGE_KEYS = ("name", "version", "file", "sha256", "driver")
 _REPOSITORY_KEYS = ("name", "url", "key", "suites", "components", "driver")
+_ARCHIVE_KEYS = ("name", "version", "file", "sha256", "install", "creates", "driver")
+_ARCHIVES = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")
+SOURCES = "/usr/src"
+# Packages that bring headers to build modules with.
+_HEADERS = ("linux-headers-", "kernel-devel", "kernel-default-devel")
+# A name or version that is part of a path.
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
 @dataclass(frozen=True)
@@ -148,9 +155,9 @@ def driver_fits(driver: Driver, rule: Mapping[str, Any]) -> bool:
 # --- packages and repositories ----------------------------------------------------------------------------------------
 
 
-def source_problems(packages: Iterable[Any], repositories: Iterable[Any]) -> list[str]:
-    """What is wrong with packages and repositories on any host: a file without its checksum, a repository without its key."""
-    found = []
+def source_problems(packages: Iterable[Any], repositories: Iterable[Any], archives: Iterable[Any] = ()) -> list[str]:
+    """What is wrong with packages, repositories and archives on any host: a file without its checksum, a repository without its key."""
+    found = [problem for archive in archives for problem in _archive_problems(archive)]
     for package in packages:
         if not isinstance(package, Mapping):
             found.append(f"package {package!r}: is no mapping; its keys are {', '.join(_PACKAGE_KEYS)}")
@@ -184,9 +191,27 @@ def _repository_problems(repository: Any) -> list[str]:
     return found
 
 
-def sources_of(packages: Iterable[Mapping[str, Any]], repositories: Iterable[Mapping[str, Any]], drivers: Iterable[str], family: str) -> dict[str, Any]:
+def _archive_problems(archive: Any) -> list[str]:
+    if not isinstance(archive, Mapping):
+        return [f"archive {archive!r}: is no mapping; its keys are {', '.join(_ARCHIVE_KEYS)}"]
+    who = f"archive {archive.get('file') or archive.get('name') or archive}"
+    found = unknown_keys(who, archive, _ARCHIVE_KEYS) + checksum_problems(who, archive.get("sha256"))
+    if not str(archive.get("file") or "").endswith(_ARCHIVES):
+        found.append(f"{who}: file {archive.get('file')!r} ends in none of {', '.join(_ARCHIVES)}")
+    for key in ("name", "version"):
+        if not isinstance(archive.get(key), str) or not _PLAIN.fullmatch(archive[key]):
+            found.append(f"{who}: {key} {archive.get(key)!r} is not one word of text; give the {key} that its dkms.conf has, between quotes")
+    if bool(archive.get("install")) != bool(archive.get("creates")):
+        found.append(f"{who}: install (a command) and creates (a file that it makes) go together; without them the archive is DKMS's")
+    return found
+
+
+def sources_of(packages: Iterable[Mapping[str, Any]], repositories: Iterable[Mapping[str, Any]], drivers: Iterable[str], family: str,
+               archives: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """What a host installs: ``deb_repositories``, ``yum_repositories``, ``deb_packages`` and ``rpm_packages`` (names as apt and dnf take
-    them), ``fetched_files`` and ``copied_files`` (``file``, ``sha256``, ``dest``), and where those lie then: ``deb_files``, ``rpm_files``.
+    them), ``fetched_files`` and ``copied_files`` (``file``, ``sha256``, ``dest``), and where those lie then: ``deb_files``, ``rpm_files`` and
+    ``archives`` (with ``archive``, and ``folder``, where it is unpacked). ``names`` are the packages without versions, as they are removed;
+    ``headers`` says whether one of them brings the headers of a kernel.
 
     Only what is of the host's family, and what names no driver or one that the host has.
     """
@@ -196,17 +221,38 @@ def sources_of(packages: Iterable[Mapping[str, Any]], repositories: Iterable[Map
     stores = [repository for repository in repositories if repository.get("driver") in (None, "", *have)]
     files = [package for package in here if package.get("file") and _ENDINGS[os.path.splitext(str(package["file"]))[1]] == family]
     deb, rpm = family == DEBIAN, family == REDHAT
-    put = [{"file": package["file"], "sha256": package["sha256"], "dest": placed(PACKAGES, package)} for package in files]
+    put = [_put(package) for package in files]
+    unpacked = [_unpacked(archive) for archive in archives if archive.get("driver") in (None, "", *have)]
+    every = [*put, *(_put(archive) for archive in unpacked)]
+    names = [str(package["name"]) for package in named if deb or rpm]
     return {
+        "archives": unpacked,
+        "names": [*names, *(package_name(str(package["file"])) for package in files)],
+        "headers": any(name.startswith(_HEADERS) for name in names),
         "deb_repositories": [dict(store) for store in stores if deb and store.get("suites")],
         "yum_repositories": [{**store, "key": _yum_key(str(store["key"]))} for store in stores if rpm and not store.get("suites")],
         "deb_packages": [_versioned(package, "=") for package in named if deb],
         "rpm_packages": [_versioned(package, "-") for package in named if rpm],
-        "fetched_files": [file for file in put if is_url(str(file["file"]))],
-        "copied_files": [file for file in put if not is_url(str(file["file"]))],
+        "fetched_files": [file for file in every if is_url(str(file["file"]))],
+        "copied_files": [file for file in every if not is_url(str(file["file"]))],
         "deb_files": [str(file["dest"]) for file in put if deb],
         "rpm_files": [str(file["dest"]) for file in put if rpm],
     }
+
+
+def _put(source: Mapping[str, Any]) -> dict[str, Any]:
+    return {"file": source["file"], "sha256": source["sha256"], "dest": placed(PACKAGES, source)}
+
+
+def _unpacked(archive: Mapping[str, Any]) -> dict[str, Any]:
+    """An archive with where it lies and where it is unpacked, which is where DKMS looks for sources."""
+    return {**archive, "archive": placed(PACKAGES, archive), "folder": f"{SOURCES}/{archive['name']}-{archive['version']}"}
+
+
+def package_name(file: str) -> str:
+    """The name of the package in a file, by the rule that both families have: NAME_VERSION_ARCH.deb, NAME-VERSION-RELEASE.ARCH.rpm."""
+    base, ending = os.path.splitext(os.path.basename(file))
+    return base.partition("_")[0] if _ENDINGS[ending] == DEBIAN else base.rpartition(".")[0].rsplit("-", 2)[0]
 
 
 def _yum_key(key: str) -> str:

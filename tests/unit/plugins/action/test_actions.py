@@ -15,6 +15,7 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleE
 from ansible_collections.lowlatency.fleet.plugins.action import (
     apply,
     bios_info,
+    bypass_stack,
     cpu_power,
     ethtool,
     hugepages,
@@ -38,13 +39,15 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.host.topology imp
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transaction
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_machine import two_sockets
 
-JOINING = {"bios_info": bios_info, "cpu_power": cpu_power, "ethtool": ethtool, "hugepages": hugepages, "irq_affinity": irq_affinity,
-           "kernel_cmdline": kernel_cmdline,
+JOINING = {"bios_info": bios_info, "bypass_stack": bypass_stack, "cpu_power": cpu_power, "ethtool": ethtool, "hugepages": hugepages,
+           "irq_affinity": irq_affinity, "kernel_cmdline": kernel_cmdline,
            "nic_firmware": nic_firmware, "pci_driver": pci_driver, "qdisc": qdisc, "route_metrics": route_metrics, "sack_filter": sack_filter,
            "service_pinning": service_pinning, "sockets": sockets,
            "sysfs": sysfs, "tunables": tunables, "units": units}
 RIGHT: dict[str, dict[str, Any]] = {
     "bios_info": {"policy": {"smt": "off", "smis": 0}, "nics": [{"interface": "eth0", "application_cpus": "4-7"}], "smi_seconds": 1.0},
+    "bypass_stack": {"stack": "onload", "state": "present", "options": {"onload": {"max_packets_per_stack": 65536}}, "load": ["sfc_char", "onload"],
+                     "profiles": {"fast": {"EF_POLL_USEC": 100000}}, "nics": [{"interface": "eth0", "af_xdp": True}]},
     "cpu_power": {"governor": "performance", "idle_latency_us": 2, "idle_cpus": "4-7", "turbo": "off"},
     "ethtool": {"nics": [{"interface": "eth0"}], "features": {"gro": "off"}, "channels": {"queues": "irq-cpus"}, "rings": {"rx": "max"},
                 "coalesce": {"rx-usecs": 0, "rx-frames": 1}, "pause": {"rx": "off"}, "rps": {"rps_cpus": ""}, "required": ["coalesce.rx-usecs"]},
@@ -64,6 +67,7 @@ RIGHT: dict[str, dict[str, Any]] = {
 }
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "bios_info": ({"policy": {"smt": "sometimes"}}, "siblings-idle"),
+    "bypass_stack": ({"stack": "onload", "profiles": {"fast": {"POLL": 1}}}, "they begin with EF_"),
     "cpu_power": ({"idle_latency_us": 0}, "name them"),
     "ethtool": ({"nics": [{"interface": "eth0"}], "features": {"gro": 0}}, "neither on nor off"),
     "hugepages": ({"mounts": [{"path": "/etc", "size": "1G"}]}, "folder of the system"),

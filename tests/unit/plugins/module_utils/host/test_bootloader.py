@@ -20,6 +20,7 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.host.bootloader i
     configured_tokens,
     loader_of,
     next_boot,
+    next_kernel,
 )
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Unreadable
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.programs import ProgramFailed
@@ -546,3 +547,36 @@ def test_every_file_of_grubby_that_is_written_is_told_to_the_journal(el: ElMachi
     el.files.write("etc/kernel/cmdline", "root=/dev/sda2\n")
     paths = {file.path for file in Grubby(el.host).files()}
     assert paths == {BLS_OWNED, BLS_TRIAL, "/etc/kernel/cmdline", *(f"/{el.path(name)}" for name in (NEW, OLD, RESCUE))}
+
+
+# --- the kernel of the next boot --------------------------------------------------------------------------------------
+
+
+def test_the_kernel_of_the_next_boot_is_that_of_the_default_entry(grub: DebianMachine) -> None:
+    assert next_kernel(grub.host) == (KERNEL, "")
+    grub.files.write(GRUB_CFG, UBUNTU).write("boot/grub/grubenv", grubenv(saved_entry="gnulinux-advanced-9a>1"))
+    assert next_kernel(grub.host) == ("6.8.0-31-generic", "")
+
+
+def test_the_kernel_of_an_entry_of_el_and_of_kernel_install(el: ElMachine) -> None:
+    release, why = next_kernel(el.host)
+    assert release.endswith(".x86_64") and why == ""
+    for name in el.host.names("/boot/loader/entries"):
+        text = el.read(f"boot/loader/entries/{name}")
+        lines = [line if not line.startswith("linux ") else "linux /0123/6.12.0-1.fc41/linux" for line in text.splitlines()]
+        el.files.write(f"boot/loader/entries/{name}", "\n".join(lines) + "\n")
+    assert next_kernel(el.host) == ("", "/0123/6.12.0-1.fc41/linux names no kernel release")
+    (Path(el.host.root) / "lib/modules/6.12.0-1.fc41").mkdir(parents=True)
+    assert next_kernel(el.host) == ("6.12.0-1.fc41", "")
+
+
+def test_without_a_known_loader_the_link_to_the_kernel_tells_it(grub: DebianMachine) -> None:
+    grub.files.remove("etc/default/grub")
+    assert next_kernel(grub.host)[0] == "" and "neither GRUB" in next_kernel(grub.host)[1]
+    grub.files.link("vmlinuz", "boot/vmlinuz-6.1.0-31-amd64")
+    assert next_kernel(grub.host) == ("6.1.0-31-amd64", "")
+
+
+def test_an_entry_that_boots_a_link(grub: DebianMachine) -> None:
+    grub.files.write(GRUB_CFG, HEADER % "0" + "menuentry 'x' {\n\tlinux /boot/vmlinuz root=/dev/sda1\n}\n").link("boot/vmlinuz", "vmlinuz-6.12.1-site")
+    assert next_kernel(grub.host) == ("6.12.1-site", "")

@@ -85,3 +85,39 @@ def test_functions_of_one_board(one: str, other: str, same: bool) -> None:
 def test_yum_takes_the_key_as_an_address(key: str, taken: str) -> None:
     [store] = model.sources_of([], [{"name": "r", "url": "https://x.example", "key": key}], [], "redhat")["yum_repositories"]
     assert store["key"] == taken
+
+
+# --- source archives --------------------------------------------------------------------------------------------------
+
+ARCHIVE = {"file": "onload-9.0.2.140.dkms.tar.gz", "sha256": "cd" * 32, "name": "onload", "version": "9.0.2.140"}
+
+
+@pytest.mark.parametrize(("wrong", "words"), [
+    ({"sha256": None}, "no sha256"), ({"sha256": "12"}, "is not 64 hexadecimal digits"), ({"file": "onload.zip"}, "ends in none of .tar.gz"),
+    ({"name": "../x"}, "name '../x' is not one word"), ({"version": 9.0}, "version 9.0 is not one word of text"), ({"install": "./install"}, "go together"),
+    ({"url": "x"}, "no such key url"),
+])
+def test_what_is_wrong_with_an_archive(wrong: dict[str, Any], words: str) -> None:
+    found = model.source_problems([], [], [{**ARCHIVE, **wrong}])
+    assert len(found) == 1 and words in found[0] and found[0].startswith("archive ")
+    assert model.source_problems([], [], ["x"])[0].startswith("archive 'x': is no mapping")
+
+
+def test_where_an_archive_comes_to_lie() -> None:
+    own = {**ARCHIVE, "file": "https://x.example/o.tgz", "name": "own", "install": "scripts/onload_install", "creates": "/usr/bin/onload", "driver": "sfc"}
+    assert model.source_problems([], [], [ARCHIVE, own]) == []
+    found = model.sources_of([], [], ["sfc"], "debian", [ARCHIVE, own])
+    assert [(one["archive"], one["folder"]) for one in found["archives"]] == [
+        (f"{model.PACKAGES}/cdcdcdcdcdcdcdcd-onload-9.0.2.140.dkms.tar.gz", "/usr/src/onload-9.0.2.140"),
+        (f"{model.PACKAGES}/cdcdcdcdcdcdcdcd-o.tgz", "/usr/src/own-9.0.2.140")]
+    assert [len(found[key]) for key in ("copied_files", "fetched_files", "deb_files")] == [1, 1, 0]
+    assert len(model.sources_of([], [], ["ice"], "debian", [ARCHIVE, own])["archives"]) == 1
+
+
+def test_names_as_packages_are_removed_and_who_brings_headers() -> None:
+    packages = [{"name": "linux-headers-amd64"}, {"name": "onload-user", "version": "9.0"}, {"file": "/x/onload-dkms_9.0.2_all.deb", "sha256": "ab" * 32},
+                {"file": "onload-kmod-9.0.2-1.el9.x86_64.rpm", "sha256": "ab" * 32}]
+    found = model.sources_of(packages, [], [], "debian")
+    assert (found["names"], found["headers"]) == (["linux-headers-amd64", "onload-user", "onload-dkms"], True)
+    found = model.sources_of(packages[1:], [], [], "redhat")
+    assert (found["names"], found["headers"]) == (["onload-user", "onload-kmod"], False)
