@@ -28,6 +28,7 @@ OPTIONS = {
     "allow_cpu0": {"type": "bool", "default": False},
     "hugepages": {"type": "list", "elements": "dict", "default": []},
     "services": {"type": "list", "elements": "dict", "default": []},
+    "bypass_profiles": {"type": "dict", "default": {}},
     "sysroot": {"type": "path", "default": "/"},
     "bios_waiting": {"type": "list", "elements": "str", "default": []},
     "reboot_ok": {"type": "bool", "default": False},

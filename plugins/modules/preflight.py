@@ -88,12 +88,17 @@ options:
     description:
       - The services of the host, each with C(unit) and either C(cores) (how many application cores of its C(nics), or of the host's own) or C(cpus).
         C(nics) are NICs of O(nics) by any of their names. One with a port that has C(bypass=dpdk) gets EAL arguments in its C(environment), by what
-        C(eal) says (C(variable), C(memory_mib), C(page_size), C(lcores), C(options)).
+        C(eal) says (C(variable), C(memory_mib), C(page_size), C(lcores), C(options)). One with a NIC that has C(bypass=onload), C(xlio) or C(vma) has
+        that library preloaded, with the settings of its C(profile).
       - C(memory_nodes), C(environment), C(memlock), C(scheduling_policy), C(scheduling_priority), C(control_group) and C(restart) are as
         M(lowlatency.fleet.service_pinning) takes them.
     type: list
     elements: dict
     default: []
+  bypass_profiles:
+    description: Sets of C(EF_) settings by name, which C(profile) of a service may name beside V(latency).
+    type: dict
+    default: {}
   bios_waiting:
     description:
       - What is set in the BIOS and changes CPUs or nodes with the next boot. The host is rebooted first where O(reboot_ok) allows it, and
@@ -170,6 +175,15 @@ pci_devices:
   elements: dict
 dpdk_mounts:
   description: Where huge pages are mounted for DPDK, each with C(path) and C(size); none on a host without such ports.
+  returned: success
+  type: list
+  elements: dict
+stack:
+  description: The stack in user space that the NICs want, empty for none.
+  returned: success
+  type: str
+stack_nics:
+  description: The NICs of that stack, as M(lowlatency.fleet.bypass_stack) takes them.
   returned: success
   type: list
   elements: dict

@@ -55,7 +55,7 @@ PLAYBOOKS = sorted(path.stem for path in (REPOSITORY / "playbooks").glob("*s.yml
 FROM_OUTSIDE = {"lowlatency_profile"}
 # Values of the site that role defaults may read.
 SITE = {"lowlatency_nics", "lowlatency_application_cores", "lowlatency_application_cpulist", "lowlatency_hugepages", "lowlatency_hugepages_mounts",
-        "lowlatency_services",
+        "lowlatency_services", "lowlatency_bypass_profiles",
         "lowlatency_nic_policy", "lowlatency_smt_policy", "lowlatency_bios_policy",
         "lowlatency_reboot_ok", "lowlatency_reboot_timeout", "lowlatency_trial_seconds", "lowlatency_confirm_seconds"}
 
@@ -191,7 +191,7 @@ OF_BOOTS = {"bios_waiting", "reboot_ok", "reboot_timeout"}
 
 
 def test_what_preflight_takes_is_what_the_partition_knows() -> None:
-    assert set(preflight_action.OPTIONS) - {"profile", "sysroot", "all_nics", "hugepages", "services", *OF_BOOTS} == set(Intent.__dataclass_fields__)
+    assert set(preflight_action.OPTIONS) - {"profile", "sysroot", "all_nics", "hugepages", "services", "bypass_profiles", *OF_BOOTS} == set(Intent.__dataclass_fields__)
     role = set(defaults("preflight"))
     assert {f"preflight_{name}" for name in preflight_action.OPTIONS} - {"preflight_profile", "preflight_sysroot"} == role
     for name, option in preflight_action.OPTIONS.items():

@@ -53,7 +53,7 @@ def installing(place: Path, **variables: Any) -> Any:
             if not (target / path.name).exists() and path.name not in (".git", ".venv", ".cache", "bypass_stack.py"):
                 (target / path.name).symlink_to(path)
     (copy / "plugins/modules/bypass_stack.py").write_text(STAND_IN)
-    known = {"topology": {"nics": []}, "host": {"family": "debian", "kernel": "6.1"}, "card_nics": []}
+    known = {"topology": {"nics": []}, "host": {"family": "debian", "kernel": "6.1"}, "stack_nics": []}
     wanted = play(preflight_result=known, **{**SOURCES, **variables})
     role = {"name": "lowlatency.fleet.onload", "tasks_from": "install", "rolespec_validate": False}
     wanted["tasks"] = [{"name": "Install", "ansible.builtin.include_role": role}]

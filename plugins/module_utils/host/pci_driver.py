@@ -36,14 +36,15 @@ _NO_USE = ("local", "broadcast", "multicast", "anycast")
 def read_pci(host: Host, spec: Mapping[str, Any]) -> PciState:
     """The devices that are wanted or in the record; raises ``ProgramFailed`` where the kernel's routes cannot be read."""
     devices = wanted(spec)
-    record = tuple(line for line in (host.read_if_there(RECORD) or "").splitlines() if line and not line.startswith("#"))
+    text = host.read_if_there(RECORD)
+    record = None if text is None else tuple(line for line in text.splitlines() if line and not line.startswith("#"))
     container = container_kind(host)
     if container or not (devices or record):
         return PciState(container=container, record=record)
     management = management_interfaces(host)
     routes = _routed(host)
     return PciState(
-        devices={pci: _device(host, pci, management, routes, held=pci not in devices) for pci in {*devices, *record}},
+        devices={pci: _device(host, pci, management, routes, held=pci not in devices) for pci in {*devices, *(record or ())}},
         iommu=bool(host.names(GROUPS)),
         table=next((name for name in ("DMAR", "IVRS") if host.exists(f"{TABLES}/{name}")), ""),
         module=_has_module(host),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .bypass_stack import LIBRARIES
 from .cpuset import format_cpulist
 from .eal import DPDK, mount_of
 from .hugepages import BOOT, pages_per_node, per_node_boot
@@ -25,19 +26,20 @@ MANAGEMENT = "management"
 _TUNING = ("interface", "pci", "mac", "management", *MAPPINGS, RULES, "only_these_rules")
 QDISC = "qdisc"
 BYPASS = "bypass"
-BYPASSES = (DPDK,)
+BYPASSES = (DPDK, *LIBRARIES)
+AF_XDP = "af_xdp"
 # The driver that gives a port to user space.
 VFIO = "vfio-pci"
-NIC_KEYS = ("interface", "pci", "mac", "carries", "application_cores", "numa_node", "queues", BYPASS, *_TUNING[3:], QDISC)
-_NOT_OF_CORES = ("nics", "all_nics", "hugepages", "services")
+NIC_KEYS = ("interface", "pci", "mac", "carries", "application_cores", "numa_node", "queues", BYPASS, AF_XDP, *_TUNING[3:], QDISC)
+_NOT_OF_CORES = ("nics", "all_nics", "hugepages", "services", "bypass_profiles")
 
 
 def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, Any], *, kernel: str = "") -> dict[str, Any]:
     """``partition`` (plain values), ``nics``, ``qdisc_nics``, ``card_nics``, ``irq_nics``, ``hugepages`` and ``cmdline`` as the ethtool, qdisc,
     nic_firmware, irq_affinity, hugepages and kernel_cmdline domains take them, ``pci_devices`` and ``services`` as pci_driver and service_pinning do,
-    ``dpdk_mounts`` (path and size), ``summary`` and ``explanation`` (sentences).
+    ``dpdk_mounts`` (path and size), ``stack`` and ``stack_nics`` as bypass_stack does, ``summary`` and ``explanation`` (sentences).
 
-    ``site`` has the keys of ``Intent`` with ``nics`` as the inventory has them, ``hugepages`` and ``services``; ``kernel`` is the release that
+    ``site`` has the keys of ``Intent`` with ``nics`` as the inventory has them, ``hugepages``, ``services`` and ``bypass_profiles``; ``kernel`` is the release that
     runs. Raises ``SpecError``.
     """
     entries = [dict(entry) for entry in site.get("nics") or []]
@@ -52,7 +54,7 @@ def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, 
     intent.setdefault("l3_align", several_l3(topology))
     cores = partition(topology, Intent.from_dict(intent))
     pages = pages_per_node(site.get("hugepages") or [], cores.nic_node.values(), topology, per_node_boot(kernel))
-    services = service_plan(site.get("services") or [], found, cores, topology, pages)
+    services = service_plan(site.get("services") or [], found, cores, topology, pages, site.get("bypass_profiles") or {})
     ports = [{"pci": nic.pci, "driver": VFIO} for entry, nic in found if nic is not None and entry.get(BYPASS) == DPDK]
     kernels = [(entry, nic) for entry, nic in found if entry.get(BYPASS) != DPDK]
     return {
@@ -63,6 +65,8 @@ def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, 
         "irq_nics": [{"pci": nic.pci, "cpus": _irq_cpulist(cores, nic)} for _entry, nic in kernels if nic is not None and cores.irq_cpus[nic.pci]],
         "pci_devices": ports,
         "dpdk_mounts": [{"path": mount_of(size), "size": size} for size in sorted({page["size"] for page in pages})] if ports else [],
+        "stack": _stack(found),
+        "stack_nics": [{**_placed(entry, nic, cores, topology), AF_XDP: bool(entry.get(AF_XDP))} for entry, nic in kernels if entry.get(BYPASS)],
         "hugepages": pages,
         "services": services,
         "cmdline": _planned_arguments(cores, site),
@@ -127,16 +131,26 @@ def _found(topology: Topology, interfaces: frozenset[str], entries: list[dict[st
 def _bypass_problem(entry: Mapping[str, Any], nic: Nic | None) -> str:
     """What is wrong with the bypass of a NIC, or nothing."""
     bypass = entry.get(BYPASS)
+    if entry.get(AF_XDP) and bypass not in LIBRARIES:
+        return f"af_xdp is a way of {', '.join(LIBRARIES)}; give one of them as bypass, or take af_xdp out"
     if bypass is None:
         return ""
     if bypass not in BYPASSES:
         return f"bypass {bypass!r:.40}; there is {', '.join(BYPASSES)}"
     if entry.get("carries") == MANAGEMENT or entry.get("management"):
         return "keeps the host reachable, and is never given to user space; take bypass out"
-    if not entry.get("pci"):
+    if bypass == DPDK and not entry.get("pci"):
         known = f" ({nic.pci})" if nic is not None else ""
         return f"bypass {bypass} takes the port from the kernel and its interface with it; name it by its PCI address{known}"
     return ""
+
+
+def _stack(found: Iterable[tuple[Mapping[str, Any], Nic | None]]) -> str:
+    """The one stack in user space of a host, empty for none; raises ``SpecError`` for several."""
+    stacks = sorted({str(entry[BYPASS]) for entry, _nic in found if entry.get(BYPASS) in LIBRARIES})
+    if len(stacks) > 1:
+        raise SpecError(f"NICs want {' and '.join(stacks)}; a host has one stack in user space, give its NICs the same bypass")
+    return stacks[0] if stacks else ""
 
 
 def _is(entry: Mapping[str, Any], nic: Nic) -> bool:

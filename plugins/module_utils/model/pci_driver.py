@@ -64,14 +64,14 @@ class Device:
 @dataclass(frozen=True)
 class PciState:
     """The devices that are wanted or were ours. ``iommu`` says whether one is at work, ``table`` what the firmware tells of one (DMAR, IVRS), ``module`` whether
-    this kernel has vfio-pci; ``container`` is the kind of container this is, ``record`` has the ports that were ours."""
+    this kernel has vfio-pci; ``container`` is the kind of container this is, ``record`` has the ports that were ours, None where none ever was."""
 
     devices: Mapping[str, Device] = field(default_factory=dict)
     iommu: bool = False
     table: str = ""
     module: bool = True
     container: str = ""
-    record: tuple[str, ...] = ()
+    record: tuple[str, ...] | None = None
 
 
 def problems(spec: Mapping[str, Any]) -> list[str]:
@@ -106,14 +106,14 @@ def plan(state: PciState, spec: Mapping[str, Any]) -> Plan:
     if state.container:
         reason = f"belongs to the machine, not to this container ({state.container})"
         return Plan(tuple(unsupported(DRIVER, pci, VFIO, reason) for pci in sorted(devices)))
-    going = [state.devices[pci] for pci in state.record if pci not in devices and pci in state.devices and state.devices[pci].driver == VFIO]
+    going = [state.devices[pci] for pci in state.record or () if pci not in devices and pci in state.devices and state.devices[pci].driver == VFIO]
     refusals = [f"{device.pci}: goes back to the kernel, but {', '.join(device.holders)} has it open; stop that first" for device in going if device.holders]
     refusals += [problem for pci in sorted(devices) for problem in _refusals(state, spec, state.devices[pci])]
     if refusals:
         raise SpecError("; ".join(refusals))
     back = [Setting(DRIVER, device.pci, None, VFIO, reason="goes back to the kernel's own driver") for device in going]
     settings = [setting for pci in sorted(devices) for setting in _settings(state, spec, state.devices[pci])]
-    return Plan((*back, *settings), _files(devices, spec) if devices or state.record else ())
+    return Plan((*back, *settings), _files(devices, spec) if devices or state.record is not None else ())
 
 
 def _files(devices: Iterable[str], spec: Mapping[str, Any]) -> tuple[OwnedFile, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .bypass_stack import LIBRARIES, profile_settings
 from .cpuset import CpusetError, format_cpulist, parse_cpulist
 from .eal import DPDK, EAL_KEYS, Claim, PageBudget, eal_arguments
 from .nic import identity
@@ -19,7 +20,7 @@ from .partition import Partition, physical_cores
 from .setting import SpecError
 from .topology import Nic, Topology
 
-KEYS = ("unit", "nics", "cores", "cpus", "memory_nodes", "environment", "eal", "memlock", "scheduling_policy", "scheduling_priority", "control_group", "restart")
+KEYS = ("unit", "nics", "cores", "cpus", "memory_nodes", "environment", "eal", "profile", "memlock", "scheduling_policy", "scheduling_priority", "control_group", "restart")
 # What the service_pinning domain takes as it is said.
 _AS_SAID = ("environment", "memlock", "scheduling_policy", "scheduling_priority", "control_group", "restart")
 UNLIMITED = "infinity"
@@ -43,12 +44,18 @@ class _Service:
         """The PCI addresses that it drives from user space."""
         return tuple(nic.pci for entry, nic in self.nics if nic is not None and entry.get("bypass") == DPDK)
 
+    @property
+    def library(self) -> str:
+        """The library by which it bypasses the kernel's sockets, if one of its NICs is for that."""
+        return next((LIBRARIES[entry["bypass"]] for entry, _nic in self.nics if entry.get("bypass") in LIBRARIES), "")
 
-def service_plan(services: Iterable[Any], nics: Sequence[Pair], cores: Partition, topology: Topology, pages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+
+def service_plan(services: Iterable[Any], nics: Sequence[Pair], cores: Partition, topology: Topology, pages: Iterable[Mapping[str, Any]],
+                 profiles: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The services as the service_pinning domain takes them, in the order of the inventory.
 
     ``services`` is the inventory's ``lowlatency_services``, ``nics`` its NICs with what they are, ``pages`` the planned huge pages (``size``, ``node``,
-    ``count``). Raises ``SpecError`` with all that is wrong with the entries, or with the first service that finds no room.
+    ``count``), ``profiles`` the site's sets of EF_ settings by name. Raises ``SpecError`` with all that is wrong with the entries, or with the first service that finds no room.
     """
     known = _known(list(services), nics)
     cpus = _cpus_of_all(known, cores, topology)
@@ -58,7 +65,7 @@ def service_plan(services: Iterable[Any], nics: Sequence[Pair], cores: Partition
     memory = budget.shares(claims.values())
     plans = []
     for service in known:
-        plan = _planned(service, cpus[service.unit], topology)
+        plan = _with_library(_planned(service, cpus[service.unit], topology), service, profiles)
         if service.unit in claims:
             claim = claims[service.unit]
             plan = _with_eal(plan, claim, eal_arguments(claim, memory[service.unit], budget.size_for(claim)))
@@ -84,7 +91,7 @@ def _known(entries: list[Any], nics: Sequence[Pair]) -> list[_Service]:
     if wrong:
         raise SpecError("; ".join(wrong))
     for service in found:
-        _refuse_useless_eal(service)
+        _refuse_useless(service)
     return found
 
 
@@ -99,9 +106,12 @@ def _entry_problems(entry: Any) -> list[str]:
     return problems
 
 
-def _refuse_useless_eal(service: _Service) -> None:
+def _refuse_useless(service: _Service) -> None:
     if service.entry.get("eal") and not service.ports:
         raise SpecError(f"service {service.unit}: has eal, but none of its NICs has bypass: {DPDK}; name the NIC (nics) and give that bypass in lowlatency_nics")
+    if service.entry.get("profile") and not service.library:
+        raise SpecError(f"service {service.unit}: has a profile, but none of its NICs has bypass: {' or '.join(LIBRARIES)}; name the NIC (nics) and give that "
+                        "bypass in lowlatency_nics")
 
 
 # --- CPUs -------------------------------------------------------------------------------------------------------------
@@ -197,6 +207,16 @@ def _planned(service: _Service, cpus: frozenset[int], topology: Topology) -> dic
             **{key: service.entry[key] for key in _AS_SAID if service.entry.get(key) is not None}}
 
 
+def _with_library(plan: dict[str, Any], service: _Service, profiles: Mapping[str, Any]) -> dict[str, Any]:
+    """The service with its library, as its wrapper would start it: preloaded, with the settings of the profile. What its own environment says wins."""
+    if not service.library:
+        return plan
+    name = service.entry.get("profile")
+    settings = profile_settings(str(name), profiles) if name else {}
+    return {"memlock": UNLIMITED, **plan, "library": service.library,
+            "environment": {"LD_PRELOAD": service.library, **settings, **plan.get("environment", {})}}
+
+
 def _with_eal(plan: dict[str, Any], claim: Claim, said: tuple[str, str]) -> dict[str, Any]:
     """The service with its ports, its EAL arguments (what its own environment says of them wins), and memory that may be locked."""
     variable, arguments = said
@@ -211,4 +231,5 @@ def _nodes_of(cpus: frozenset[int], topology: Topology) -> str:
 def services_in_words(services: Iterable[Mapping[str, Any]]) -> list[str]:
     """A line for each service."""
     return [f"service {service['unit']}: CPUs {service['cpus']}" + (f", memory of node {service['memory_nodes']}" if service["memory_nodes"] else "")
-            + (f", ports {', '.join(service['ports'])}" if service.get("ports") else "") for service in services]
+            + (f", ports {', '.join(service['ports'])}" if service.get("ports") else "") + (f", by {service['library']}" if service.get("library") else "")
+            for service in services]

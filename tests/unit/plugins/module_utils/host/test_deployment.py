@@ -24,7 +24,7 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.host.programs imp
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import CHANGED, DRIFTED, ERROR, OK, Plan
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_host import PROGRAM, Writes, begun, tunable_machine
 
-FILES = {path: text for _control, path, text in (*deployment._TEXTS, *deployment._ROUTES_TEXTS)}
+FILES = {path: text for _control, path, text in (*deployment._TEXTS, *deployment._ROUTES_TEXTS, *deployment._PORTS_TEXTS)}
 NIC_FILES = [path for _control, path, _text in deployment._TEXTS]
 ROUTES = {"route_metrics": {"site": {"metrics": {"initcwnd": 20}, "routes": [{"to": "10.64.0.0/24"}]}}}
 SPEC = {"program": PROGRAM, "desired": {}}
@@ -306,3 +306,29 @@ def test_what_came_of_events_in_a_line(running: Running, systemd: Systemd, monke
     assert deployment.watch_in_words(running) == "NICs: systemctl: no bus\n"
     monkeypatch.setattr(deployment, "without_systemd", lambda host: "none here")
     assert deployment.watch_in_words(running) == ""
+
+
+# --- ports of user space ----------------------------------------------------------------------------------------------
+
+PORTS = {"pci_driver": {"dpdk": {"devices": [{"pci": "0000:81:00.0"}]}}}
+
+
+def test_ports_are_taken_early_at_boot_where_some_are_wanted_and_not_elsewhere(running: Running, systemd: Systemd) -> None:
+    without, with_them = planned(running), agent_of(running, PORTS)
+    assert {file.path for file in with_them.files} - {file.path for file in without.files} == {deployment.PORTS_FILE}
+    early = with_them.settings[2]
+    assert (early.control, early.name, early.current, early.persisted) == ("agent.ports", deployment.PORTS, "disabled", "disabled")
+    deployment.write(running, deployment.read(running, {}), early)
+    assert systemd.asked == ["systemctl enable -- lowlatency-ports.service"], "enabled, and not started: the run itself takes them"
+    assert agent_of(running, {"pci_driver": {"dpdk": {"devices": [], "group": "dpdk"}}}).settings == without.settings
+
+
+@pytest.mark.parametrize("missing", [deployment.PORTS_FILE, deployment.PORTS_ENABLED])
+def test_ports_do_not_last_without_their_unit(root: Path, running: Running, missing: str) -> None:
+    for path in (deployment.PORTS_FILE, deployment.PORTS_ENABLED):
+        (root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        (root / path[1:]).write_text("")
+    (root / deployment.DESIRED[1:]).write_bytes(deployment.desired_text(PORTS))
+    assert deployment.in_force(Host(str(root)))
+    (root / missing[1:]).unlink()
+    assert not deployment.in_force(Host(str(root)))

@@ -109,3 +109,12 @@ def test_a_management_nic_is_not_tuned_unless_its_entry_says_so(topology: Topolo
 def test_one_nic_by_two_names_is_refused_before_anything(topology: Topology) -> None:
     with pytest.raises(SpecError, match=r"NIC 0000:01:00\.0: 0000:01:00\.0 is named twice; leave one of the two entries out"):
         planned(topology, {"interface": "eth0"}, {"pci": "0000:01:00.0"})
+
+
+def test_a_nic_without_cores_of_its_own_serves_those_of_its_node(topology: Topology) -> None:
+    first, second, third = planned(topology, {"interface": "eth0"}, {"interface": "eth1", "application_cores": 2}, {"interface": "bond0"})["card_nics"]
+    assert first["application_cpus"] == second["application_cpus"] == third["application_cpus"] != "", "node 0 has none: all of the host"
+    result = planned(topology, {"interface": "eth0"}, {"interface": "eth1", "application_cores": 2}, application_cores=2)
+    first, second = result["card_nics"]
+    assert first["application_cpus"] != second["application_cpus"]
+    assert parse_cpulist(first["application_cpus"]) | parse_cpulist(second["application_cpus"]) == parse_cpulist(result["partition"]["isolated"])

@@ -125,6 +125,7 @@ def test_what_is_no_longer_wanted_goes_back_and_nothing_else_does() -> None:
     assert judged(found.settings[0]).state == DRIFTED
     files = {file.path: file.content.decode() for file in found.files}
     assert PORT not in files[RECORD] and "GROUP" not in files[RULES]
+    assert [file.path for file in plan(PciState(record=()), {}).files] == [RULES, RECORD], "what was written once stays owned"
     with pytest.raises(SpecError, match=r"0000:81:00.0: goes back to the kernel, but testpmd \(process 7\) has it open"):
         plan(replace(state, devices={PORT: replace(TAKEN, holders=("testpmd (process 7)",))}), {"devices": []})
 

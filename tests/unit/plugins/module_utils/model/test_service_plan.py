@@ -149,6 +149,37 @@ def test_idle_threads_are_for_nobody(topology: Topology) -> None:
         planned(topology, {"unit": "x.service", "cpus": str(idle)})
 
 
+STACKED = [{"interface": "eth0", "carries": "orders", "bypass": "onload", "application_cores": 2}]
+
+
+def test_the_service_of_a_stack_starts_on_it(topology: Topology) -> None:
+    result = planned(topology, {**ORDERS, "profile": "gateway", "environment": {"EF_RXQ_SIZE": 512}}, nics=STACKED,
+                     bypass_profiles={"gateway": {"EF_POLL_USEC": 100000, "EF_RXQ_SIZE": 4096}})
+    [orders] = result["services"]
+    assert orders["environment"] == {"LD_PRELOAD": "libonload.so", "EF_POLL_USEC": "100000", "EF_RXQ_SIZE": 512}
+    assert (orders["library"], orders["memlock"]) == ("libonload.so", "infinity")
+    assert result["stack"] == "onload" and [(nic["interface"], nic["af_xdp"]) for nic in result["stack_nics"]] == [("eth0", False)]
+    assert result["nics"] and result["pci_devices"] == [], "the port stays the kernel's"
+    assert DOMAINS["bypass_stack"].problems({"stack": result["stack"], "nics": result["stack_nics"]}) == []
+    assert DOMAINS["service_pinning"].problems({"services": result["services"]}) == []
+
+
+def test_without_a_profile_only_the_library_is_preloaded(topology: Topology) -> None:
+    assert services(topology, ORDERS, nics=STACKED)["orders.service"]["environment"] == {"LD_PRELOAD": "libonload.so"}
+    assert planned(topology)["stack"] == "" and planned(topology)["stack_nics"] == []
+
+
+@pytest.mark.parametrize(
+    ("nics", "service", "words"),
+    [(STACKED, {**ORDERS, "profile": "fast"}, "profile fast: there is none; there are: latency"),
+     (NICS, {**ORDERS, "profile": "latency"}, "has a profile, but none of its NICs has bypass: onload or xlio or vma"),
+     ([*STACKED, {"interface": "eth1", "bypass": "vma"}], ORDERS, "NICs want onload and vma; a host has one stack"),
+     ([{"interface": "eth0", "af_xdp": True}], RISK, "af_xdp is a way of onload, xlio, vma")])
+def test_what_a_stack_refuses(topology: Topology, nics: list[dict[str, Any]], service: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        planned(topology, service, nics=nics)
+
+
 @pytest.mark.parametrize(
     ("nic", "words"),
     [({"interface": "eth1", "bypass": "dpdk"}, rf"name it by its PCI address \({ETH1}\)"), ({"pci": ETH1, "bypass": "uio"}, "bypass 'uio'"),
