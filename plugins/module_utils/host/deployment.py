@@ -296,7 +296,7 @@ def _units(state: AgentState, desired: Mapping[str, Any]) -> tuple[Setting, ...]
     if state.impossible:
         return (unsupported("agent.unit", UNIT, "enabled", state.impossible),)
     now = "enabled" if state.enabled else "disabled"
-    units = (
+    units: tuple[Setting, ...] = (
         Setting("agent.unit", UNIT, "enabled", now, now),
         Setting("agent.watch", WATCH, "active", _loaded(state, state.watch, _TEXTS), "active" if state.watch_enabled else "inactive", reason=state.blind),
     )

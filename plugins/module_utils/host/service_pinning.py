@@ -14,7 +14,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..model.cpuset import CpusetError, parse_cpulist
-from ..model.service_pinning import CPUS, DROP_IN, GONE, LOADED, MANAGER, MANAGER_FILE, UNITS, ServicesState, Thread, Unit, drop_in
+from ..model.service_pinning import (
+    CPUS,
+    DROP_IN,
+    GONE,
+    LOADED,
+    MANAGER,
+    MANAGER_FILE,
+    UNITS,
+    ServicesState,
+    Thread,
+    Unit,
+    drop_in,
+)
 from ..model.setting import Setting
 from .machine import Host
 from .pci_driver import DEVICES, open_file

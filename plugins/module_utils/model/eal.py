@@ -100,7 +100,7 @@ def _cores(claim: Claim) -> list[str]:
     cpus = sorted(claim.cpus)
     wanted = _number(claim, "lcores") if claim.said.get("lcores") is not None else len(cpus)
     if wanted < len(cpus):
-        raise SpecError(f"service {claim.unit}: eal lcores is {wanted} on {len(cpus)} CPUs; each CPU has at least one, leave lcores out or give the service less cores")
+        raise SpecError(f"service {claim.unit}: eal lcores is {wanted} on {len(cpus)} CPUs; each CPU has at least one, leave lcores out or give it less cores")
     if wanted == len(cpus):
         return ["-l", format_cpulist(cpus)]
     return ["--lcores=" + ",".join(f"{lcore}@{cpus[lcore % len(cpus)]}" for lcore in range(wanted))]

@@ -39,8 +39,8 @@ def host_plan(topology: Topology, interfaces: Iterable[str], site: Mapping[str, 
     nic_firmware, irq_affinity, hugepages and kernel_cmdline domains take them, ``pci_devices`` and ``services`` as pci_driver and service_pinning do,
     ``dpdk_mounts`` (path and size), ``stack`` and ``stack_nics`` as bypass_stack does, ``summary`` and ``explanation`` (sentences).
 
-    ``site`` has the keys of ``Intent`` with ``nics`` as the inventory has them, ``hugepages``, ``services`` and ``bypass_profiles``; ``kernel`` is the release that
-    runs. Raises ``SpecError``.
+    ``site`` has the keys of ``Intent`` with ``nics`` as the inventory has them, ``hugepages``, ``services`` and ``bypass_profiles``; ``kernel`` is the
+    release that runs. Raises ``SpecError``.
     """
     entries = [dict(entry) for entry in site.get("nics") or []]
     if site.get("all_nics"):
@@ -176,7 +176,8 @@ def _tuned(entry: Mapping[str, Any], irq_cpus: str) -> dict[str, Any]:
 
 def _placed(entry: Mapping[str, Any], nic: Nic | None, cores: Partition, topology: Topology) -> dict[str, Any]:
     """The NIC with the application CPUs that it serves: its own; where it has none, those of its node; where that has none, all of the host."""
-    own = near = frozenset()
+    own: frozenset[int] = frozenset()
+    near: frozenset[int] = frozenset()
     if nic is not None:
         own, near = cores.nic_cores[nic.pci], cores.isolated & topology.nodes.get(cores.nic_node[nic.pci], frozenset())
     named = {key: entry[key] for key in ("interface", "pci", "mac", "numa_node") if entry.get(key) is not None}

@@ -63,8 +63,8 @@ class Device:
 
 @dataclass(frozen=True)
 class PciState:
-    """The devices that are wanted or were ours. ``iommu`` says whether one is at work, ``table`` what the firmware tells of one (DMAR, IVRS), ``module`` whether
-    this kernel has vfio-pci; ``container`` is the kind of container this is, ``record`` has the ports that were ours, None where none ever was."""
+    """The devices that are wanted or were ours. ``iommu`` says whether one is at work, ``table`` what the firmware tells of one (DMAR, IVRS), ``module``
+    whether this kernel has vfio-pci; ``container`` is the kind of container this is, ``record`` has the ports that were ours, None where none ever was."""
 
     devices: Mapping[str, Device] = field(default_factory=dict)
     iommu: bool = False

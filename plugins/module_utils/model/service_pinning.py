@@ -167,7 +167,8 @@ def drop_in_text(service: Mapping[str, Any]) -> bytes:
     if service.get("memlock"):
         lines.append(f"LimitMEMLOCK={service['memlock']}")
     lines += [f"Environment={_quoted(name, value)}" for name, value in sorted((service.get("environment") or {}).items())]
-    return ("# Owned by lowlatency.fleet: rewritten as a whole. In force from the next start of the service on.\n[Service]\n" + "\n".join(lines) + "\n").encode()
+    head = "# Owned by lowlatency.fleet: rewritten as a whole. In force from the next start of the service on.\n[Service]\n"
+    return (head + "\n".join(lines) + "\n").encode()
 
 
 def _blanks(text: str) -> str:

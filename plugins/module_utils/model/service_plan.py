@@ -20,7 +20,8 @@ from .partition import Partition, physical_cores
 from .setting import SpecError
 from .topology import Nic, Topology
 
-KEYS = ("unit", "nics", "cores", "cpus", "memory_nodes", "environment", "eal", "profile", "memlock", "scheduling_policy", "scheduling_priority", "control_group", "restart")
+KEYS = ("unit", "nics", "cores", "cpus", "memory_nodes", "environment", "eal", "profile", "memlock", "scheduling_policy", "scheduling_priority",
+        "control_group", "restart")
 # What the service_pinning domain takes as it is said.
 _AS_SAID = ("environment", "memlock", "scheduling_policy", "scheduling_priority", "control_group", "restart")
 UNLIMITED = "infinity"
@@ -55,7 +56,8 @@ def service_plan(services: Iterable[Any], nics: Sequence[Pair], cores: Partition
     """The services as the service_pinning domain takes them, in the order of the inventory.
 
     ``services`` is the inventory's ``lowlatency_services``, ``nics`` its NICs with what they are, ``pages`` the planned huge pages (``size``, ``node``,
-    ``count``), ``profiles`` the site's sets of EF_ settings by name. Raises ``SpecError`` with all that is wrong with the entries, or with the first service that finds no room.
+    ``count``), ``profiles`` the site's sets of EF_ settings by name. Raises ``SpecError`` with all that is wrong
+    with the entries, or with the first service that finds no room.
     """
     known = _known(list(services), nics)
     cpus = _cpus_of_all(known, cores, topology)
@@ -108,7 +110,8 @@ def _entry_problems(entry: Any) -> list[str]:
 
 def _refuse_useless(service: _Service) -> None:
     if service.entry.get("eal") and not service.ports:
-        raise SpecError(f"service {service.unit}: has eal, but none of its NICs has bypass: {DPDK}; name the NIC (nics) and give that bypass in lowlatency_nics")
+        raise SpecError(f"service {service.unit}: has eal, but none of its NICs has bypass: {DPDK}; name the NIC (nics) and give that bypass in "
+                        "lowlatency_nics")
     if service.entry.get("profile") and not service.library:
         raise SpecError(f"service {service.unit}: has a profile, but none of its NICs has bypass: {' or '.join(LIBRARIES)}; name the NIC (nics) and give that "
                         "bypass in lowlatency_nics")

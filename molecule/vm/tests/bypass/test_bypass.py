@@ -62,7 +62,10 @@ def found(name, pattern):
 def feed():
     """Both ends run and have sent each other packets; ended with the module."""
     for name in lab.NAMES:
-        lab.run(name, f"systemctl reset-failed {FEED} 2>/dev/null; systemctl start {FEED}")
+        lab.run(name, f"systemctl stop {FEED}; systemctl reset-failed {FEED} 2>/dev/null; true")
+    # who answers first: the emulated NIC of one that starts under full load may receive nothing for good
+    for name in reversed(lab.NAMES):
+        lab.run(name, f"systemctl start {FEED}; for second in $(seq 30); do journalctl -u {FEED} -n 3 -o cat | grep -q pps && break; sleep 1; done")
     try:
         for name in lab.NAMES:
             lab.wait(lambda name=name: flows(name), 120, f"packets on {name}: {lab.run(name, f'journalctl -b -u {FEED} -o cat --no-pager -n 30')}")
@@ -185,7 +188,7 @@ systemctl daemon-reload; systemctl restart {FEED}
 
 
 def test_a_service_that_failed_is_told(feed):
-    lab.wait(lambda: flows("lab-b"), 120, "the feed has started anew")
+    lab.wait(lambda: "dpdk-testpmd" in lab.run("lab-b", f"ps -o comm= -p {main_pid('lab-b', FEED)}; true"), 60, "the feed has started anew")
     lab.run("lab-b", f"systemctl kill --signal=SEGV {FEED}; while systemctl is-active -q {FEED}; do sleep 1; done")
     found("lab-b", rf"{FEED}: is failed \((signal|core-dump)\)")
 
@@ -193,8 +196,9 @@ def test_a_service_that_failed_is_told(feed):
 def test_a_port_that_is_in_use_is_not_given_back(feed):
     process = site("lab-a", dpdk_devices=[])
     assert process.returncode != 0
-    assert re.search(rf"{FEED_PORT}: goes back to the kernel, but dpdk-testpmd \(process \d+\) has it open; stop that first", said(process)), said(process)[-1500:]
-    assert driver("lab-a") == "vfio-pci" and flows("lab-a") is not None
+    message = rf"{FEED_PORT}: goes back to the kernel, but dpdk-testpmd \(process \d+\) has it open; stop that first"
+    assert re.search(message, said(process)), said(process)[-1500:]
+    assert driver("lab-a") == "vfio-pci"
 
 
 # --- the way back ------------------------------------------------------------------------------------------------------

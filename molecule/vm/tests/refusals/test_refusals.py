@@ -32,6 +32,18 @@ INPUTS = {
         {"tcp_tuning_sysctl_extra": {"net.ipv4.tcp_rmem": "4096 131072 16777216", "net.ipv4.tcp_wmem": "4096 65536 268435456"},
          "tcp_tuning_paths": [{"bandwidth": "10gbit", "round_trip_ms": 50}]}, r"at most 16777216 bytes, the paths need 125000000",
     ),
+    "the management NIC for user space": ({"dpdk_devices": [{"pci": "0000:00:10.0"}]}, r"0000:00:10\.0.*carries the default route.*never taken.*\(R6\)"),
+    "a port with a route for user space": ({"dpdk_devices": [{"pci": "0000:41:00.0"}]}, r"enp65s0 is used by the route 10\.64\.0\.0/24; take it out of that"),
+    "a disk for user space": ({"dpdk_devices": [{"pci": "0000:00:11.0"}]}, r"0000:00:11\.0: is no network controller"),
+    "a port that is not there for user space": ({"dpdk_devices": [{"pci": "0000:99:00.0"}]}, r"0000:99:00\.0: no such PCI device"),
+    "more memory for a feed than there are pages": (
+        {"lowlatency_services": [{"unit": "lab-feed.service", "nics": ["0000:82:00.0"], "eal": {"memory_mib": 2048}}]},
+        r"lab-feed\.service: 2 huge pages of 1G on node 1, where 1 of 1 are free.*nothing was written",
+    ),
+    "two services on one CPU": (
+        {"lowlatency_services": [{"unit": "lab-feed.service", "cpus": "6"}, {"unit": "lab-orders.service", "cpus": "6"}]},
+        r"lab-orders\.service: CPU 6 is lab-feed\.service's already.*nothing was written",
+    ),
     "huge pages on a node that is not there": ({"lowlatency_hugepages": [{"size": "2M", "count": 1, "node": 7, "at": "boot"}]}, r"node 7"),
 }
 

@@ -12,7 +12,14 @@ import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host import pci_driver
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.pci_driver import read_pci, write_pci
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.pci_driver import ACCESS, DRIVER, RECORD, VFIO, Device, PciState
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.pci_driver import (
+    ACCESS,
+    DRIVER,
+    RECORD,
+    VFIO,
+    Device,
+    PciState,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import Setting
 
 PORT, OTHER, BRIDGE = "0000:81:00.0", "0000:81:00.1", "0000:80:01.0"

@@ -12,7 +12,15 @@ import pytest
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host import service_pinning
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.machine import Host
 from ansible_collections.lowlatency.fleet.plugins.module_utils.host.service_pinning import read_services, write_service
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.service_pinning import CPUS, GONE, LOADED, MANAGER, ServicesState, Thread, drop_in
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.service_pinning import (
+    CPUS,
+    GONE,
+    LOADED,
+    MANAGER,
+    ServicesState,
+    Thread,
+    drop_in,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import Setting
 
 FEED, PORT = "feed.service", "0000:81:00.0"

@@ -26,7 +26,14 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model.hugepages i
     unit_name,
     unit_text,
 )
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import DRIFTED, OK, UNSUPPORTED, Setting, SpecError, judged
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import (
+    DRIFTED,
+    OK,
+    UNSUPPORTED,
+    Setting,
+    SpecError,
+    judged,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model.topology import Memory, Topology
 from hypothesis import given
 from hypothesis import strategies as st

@@ -22,7 +22,13 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model.pci_driver 
     plan,
     problems,
 )
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import DRIFTED, OK, UNSUPPORTED, SpecError, judged
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import (
+    DRIFTED,
+    OK,
+    UNSUPPORTED,
+    SpecError,
+    judged,
+)
 
 PORT, OTHER = "0000:81:00.0", "0000:81:00.1"
 FREE = Device(PORT, driver="igb", interfaces=("enp129s0",), group="14")
@@ -80,7 +86,7 @@ def test_what_must_not_be_taken(changes: dict[str, Any], words: str) -> None:
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
-    with pytest.raises(SpecError, match="virtual functions.*default route|default route.*virtual functions"):
+    with pytest.raises(SpecError, match=r"virtual functions.*default route|default route.*virtual functions"):
         plan(with_port(functions=2, management="it carries the default route"), SPEC)
 
 

@@ -27,7 +27,13 @@ from ansible_collections.lowlatency.fleet.plugins.module_utils.model.service_pin
     plan,
     problems,
 )
-from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import DRIFTED, OK, UNSUPPORTED, Setting, judged
+from ansible_collections.lowlatency.fleet.plugins.module_utils.model.setting import (
+    DRIFTED,
+    OK,
+    UNSUPPORTED,
+    Setting,
+    judged,
+)
 
 NAME = "feed.service"
 FEED: dict[str, Any] = {"unit": NAME, "cpus": "4-5", "memory_nodes": "1"}

@@ -90,9 +90,9 @@ def test_pages_are_shared_and_none_is_given_twice(topology: Topology) -> None:
 
     assert memory({}, {}) == ["0,100", "0,100"]
     assert memory({"memory_mib": 50}, {}) == ["0,50", "0,150"]
-    with pytest.raises(SpecError, match="service b.service: 60 huge pages of 2M on node 1, where 50 of 100 are free"):
+    with pytest.raises(SpecError, match=r"service b.service: 60 huge pages of 2M on node 1, where 50 of 100 are free"):
         memory({"memory_mib": 100}, {"memory_mib": 120})
-    with pytest.raises(SpecError, match="service b.service: no huge page of 2M on node 1 is left for it"):
+    with pytest.raises(SpecError, match=r"service b.service: no huge page of 2M on node 1 is left for it"):
         memory({"memory_mib": 200}, {})
 
 
