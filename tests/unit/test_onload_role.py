@@ -15,9 +15,10 @@ import pytest
 from ansible_collections.lowlatency.fleet.tests.unit.test_cost import REPOSITORY, modules, play, ran
 
 SHA = "ab" * 32
-SOURCES: dict[str, Any] = {"onload_stack": "onload", "onload_install_allowed": True,
-           "onload_packages": [{"file": "https://nowhere.invalid/onload-dkms_1_all.deb", "sha256": SHA}],
-           "onload_archives": [{"file": "https://nowhere.invalid/o.tgz", "sha256": SHA, "name": "onload", "version": "1"}]}
+SOURCES: dict[str, Any] = {
+    "onload_stack": "onload", "onload_install_allowed": True, "onload_packages": [{"file": "https://nowhere.invalid/onload-dkms_1_all.deb", "sha256": SHA}],
+    "onload_archives": [{"file": "https://nowhere.invalid/o.tgz", "sha256": SHA, "name": "onload", "version": "1"}],
+}
 STAND_IN = '''#!/usr/bin/python
 from ansible.module_utils.basic import AnsibleModule
 module = AnsibleModule(argument_spec={name: {"type": "raw"} for name in

@@ -112,8 +112,13 @@ def _sources(host: Host) -> dict[str, str]:
         for version in host.names(f"{DKMS}/{name}"):
             text = host.read_if_there(f"{DKMS}/{name}/{version}/source/dkms.conf")
             for module in () if text is None else _NAMED.findall(text) or [name]:
-                found[str(module).replace("-", "_")] = f"{name}/{version}"
+                found[_variable(str(module), name).replace("-", "_")] = f"{name}/{version}"
     return found
+
+
+def _variable(text: str, name: str) -> str:
+    """A name in dkms.conf with the one variable that is common there in its place."""
+    return text.replace("${PACKAGE_NAME}", name).replace("$PACKAGE_NAME", name)
 
 
 def _library(host: Host, stack: str, architecture: str) -> str:

@@ -268,3 +268,12 @@ def test_what_holds_a_module_and_whom_it_drives(machine: Machine) -> None:
     host = Host(str(machine.root))
     assert kernel_modules.users(host, "sfc") == 4 and kernel_modules.users(host, "onload") == 2
     assert kernel_modules.told_of(host, f"/lib/modules/{KERNEL}/x.ko")["signer"] == "the site"
+
+
+@pytest.mark.parametrize(("text", "modules"), [
+    (DKMS_CONF, {"sfc_char", "onload"}), ("PACKAGE_NAME=onload\n", {"onload"}),
+    ("BUILT_MODULE_NAME='${PACKAGE_NAME}'\nBUILT_MODULE_NAME[1]=sfc-x\n", {"onload", "sfc_x"}),
+])
+def test_which_modules_a_source_has(machine: Machine, text: str, modules: set[str]) -> None:
+    machine.files.write("usr/src/onload-1.0/dkms.conf", text)
+    assert host_stack._sources(Host(str(machine.root))) == dict.fromkeys(modules, SOURCE)
