@@ -21,10 +21,9 @@ SOURCES: dict[str, Any] = {
 }
 STAND_IN = '''#!/usr/bin/python
 from ansible.module_utils.basic import AnsibleModule
-module = AnsibleModule(argument_spec={name: {"type": "raw"} for name in
-    ("stack", "state", "prebuilt", "options", "load", "profiles", "versions", "combinations", "nics")}, supports_check_mode=True)
+module = AnsibleModule(argument_spec={name: {"type": "raw"} for name in ("documents", "reboot_ok", "trial_seconds")}, supports_check_mode=True)
 assert module.check_mode
-reason = "headers will be there" if module.params["prebuilt"] else "kernel 6.1 has no headers"
+reason = "headers will be there" if module.params["documents"]["bypass_stack"]["onload"]["prebuilt"] else "kernel 6.1 has no headers"
 module.exit_json(changed=True, settings=[{"control": "bypass.built", "name": "onload for 6.1", "state": "error", "reason": reason}])
 '''
 
@@ -51,9 +50,9 @@ def installing(place: Path, **variables: Any) -> Any:
     (copy / "plugins/modules").mkdir(parents=True)
     for source, target in ((REPOSITORY, copy), (REPOSITORY / "plugins", copy / "plugins"), (REPOSITORY / "plugins/modules", copy / "plugins/modules")):
         for path in source.iterdir():
-            if not (target / path.name).exists() and path.name not in (".git", ".venv", ".cache", "bypass_stack.py"):
+            if not (target / path.name).exists() and path.name not in (".git", ".venv", ".cache", "apply.py"):
                 (target / path.name).symlink_to(path)
-    (copy / "plugins/modules/bypass_stack.py").write_text(STAND_IN)
+    (copy / "plugins/modules/apply.py").write_text(STAND_IN)
     known = {"topology": {"nics": []}, "host": {"family": "debian", "kernel": "6.1"}, "stack_nics": []}
     wanted = play(preflight_result=known, **{**SOURCES, **variables})
     role = {"name": "lowlatency.fleet.onload", "tasks_from": "install", "rolespec_validate": False}
@@ -63,7 +62,7 @@ def installing(place: Path, **variables: Any) -> Any:
 
 def test_no_headers_nothing_is_installed(tmp_path: Path) -> None:
     done = installing(tmp_path)
-    assert done.returncode == 2 and modules(done) == ["bypass_stack"], done.stdout[-3000:]
+    assert done.returncode == 2 and modules(done) == ["apply"], done.stdout[-3000:]
     assert "localhost: kernel 6.1 has no headers; nothing was installed" in done.stdout
 
 
@@ -75,4 +74,4 @@ def test_another_checksum_nothing_is_installed(tmp_path: Path) -> None:
 
 def test_headers_among_the_packages_are_as_good(tmp_path: Path) -> None:
     done = installing(tmp_path, onload_packages=[*SOURCES["onload_packages"], {"name": "linux-headers-amd64"}])
-    assert done.returncode == 2 and modules(done) == ["bypass_stack"] and "localhost: headers will be there" in done.stdout, done.stdout[-3000:]
+    assert done.returncode == 2 and modules(done) == ["apply"] and "localhost: headers will be there" in done.stdout, done.stdout[-3000:]

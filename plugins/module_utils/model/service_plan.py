@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from .bypass_stack import LIBRARIES, profile_settings
 from .cpuset import CpusetError, format_cpulist, parse_cpulist
@@ -26,7 +26,7 @@ KEYS = ("unit", "nics", "cores", "cpus", "memory_nodes", "environment", "eal", "
 _AS_SAID = ("environment", "memlock", "scheduling_policy", "scheduling_priority", "control_group", "restart")
 UNLIMITED = "infinity"
 
-Pair = tuple[Mapping[str, Any], "Nic | None"]
+Pair = tuple[Mapping[str, Any], Optional[Nic]]
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def test_host_finds_itself_right(feed, node):
 def test_a_service_with_another_mask_is_found(feed):
     pid = main_pid("lab-b", ORDERS)
     lab.run("lab-b", f"taskset -a -p -c 0-1 {pid}")
-    found("lab-b", rf"{ORDERS} threads: is 0-1, .*wanted {ORDERS_CPU} .*lab-orders \({pid}\)")
+    found("lab-b", rf"{ORDERS} threads: is 0-1, .*wanted {ORDERS_CPU} .*python3 \({pid}\)")
     lab.run("lab-b", f"systemctl restart {ORDERS}")
     assert verdict("lab-b")[0] == 0
 
