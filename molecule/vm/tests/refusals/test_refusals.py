@@ -32,7 +32,9 @@ INPUTS = {
         {"tcp_tuning_sysctl_extra": {"net.ipv4.tcp_rmem": "4096 131072 16777216", "net.ipv4.tcp_wmem": "4096 65536 268435456"},
          "tcp_tuning_paths": [{"bandwidth": "10gbit", "round_trip_ms": 50}]}, r"at most 16777216 bytes, the paths need 125000000",
     ),
-    "the management NIC for user space": ({"dpdk_devices": [{"pci": "0000:00:10.0"}]}, r"0000:00:10\.0.*carries (the default route|this SSH connection).*never taken.*\(R6\)"),
+    "the management NIC for user space": (
+        {"dpdk_devices": [{"pci": "0000:00:10.0"}]}, r"0000:00:10\.0.*carries (the default route|this SSH connection).*never taken.*\(R6\)",
+    ),
     "a port with a route for user space": ({"dpdk_devices": [{"pci": "0000:41:00.0"}]}, r"enp65s0 is used by the route 10\.64\.0\.0/24; take it out of that"),
     "a disk for user space": ({"dpdk_devices": [{"pci": "0000:00:11.0"}]}, r"0000:00:11\.0: is no network controller"),
     "a port that is not there for user space": ({"dpdk_devices": [{"pci": "0000:99:00.0"}]}, r"0000:99:00\.0: no such PCI device"),
