@@ -148,8 +148,9 @@ class CallbackModule(CallbackBase):
         mode = next(iter(self._modes)) if len(self._modes) == 1 else MIXED
         report = document(self._collected, when, mode, waivers.waiver_for, waivers.shown, waivers.problems)
         self._show(report)
-        changes = self._changes(report)
-        self._write(report, changes)
+        if any(seen.answered or seen.problem for seen in self._collected.hosts.values()):  # else it was no audit: the last report stays
+            changes = self._changes(report)
+            self._write(report, changes)
         self._end(report, stats)
 
     def _collect(self, result):
@@ -232,8 +233,7 @@ def _shown(setting):
 
 def _is_check(play):
     """Whether a play writes nothing: by the command line, or by the play."""
-    asked = play.get_vars().get("lowlatency_audit")
-    return bool(context.CLIARGS.get("check")) or asked is True or getattr(play, "check_mode", None) is True
+    return bool(context.CLIARGS.get("check")) or getattr(play, "check_mode", None) is True
 
 
 def _hosts_of(play):

@@ -44,10 +44,11 @@ def verdict_of(report: Mapping[str, Any], fail_on: Iterable[str]) -> tuple[int, 
     """The exit code of a report, and why, in a line. What could not be told comes first: the picture is not whole without it."""
     policies = set(fail_on)
     hosts, settings = report["totals"]["hosts"], report["totals"]["settings"]
-    untold = {f"hosts {verdict}": hosts[verdict] for verdict in UNTOLD if verdict != "error" and hosts[verdict]}
-    untold.update({f"settings {verdict}": settings[verdict] for verdict in UNTOLD if settings.get(verdict)})
+    untold = {f"hosts that are {verdict}": hosts[verdict] for verdict in UNTOLD if verdict != "error" and hosts[verdict]}
+    if settings["error"]:
+        untold["settings that could not be told"] = settings["error"]
     if report["problems"]:
-        untold["files not usable"] = len(report["problems"])
+        untold["files that are not usable"] = len(report["problems"])
     if not report["hosts"]:
         untold["hosts in the report"] = 0
     line = ", ".join([f"{settings[DRIFTED]} settings drifted", *(f"{number} {what}" for what, number in untold.items())])

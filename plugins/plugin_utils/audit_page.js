@@ -82,7 +82,7 @@
     const left = phone ? 8 * em : (13 + 6.2) * em;
     place = new Map(view.controls.map((control, number) => [control, number]));
     width = left + view.controls.length * CELL;
-    names.replaceChildren(...view.controls.map((control, number) => {
+    names.replaceChildren(element("div", {class: "corner"}), ...view.controls.map((control, number) => {
       const span = element("span", {title: text(control)}, text(control));
       span.style.left = `${left + number * CELL}px`;
       return span;
