@@ -143,8 +143,8 @@ class CallbackModule(CallbackBase):
         self._collected.problem(_host(result), UNREACHABLE, _result(result).get("msg", ""))
 
     def v2_playbook_on_stats(self, stats):
-        waivers = self._waivers()
         when = {"started": self._started, "ended": _now()}
+        waivers = self._waivers(when["ended"])
         mode = next(iter(self._modes)) if len(self._modes) == 1 else MIXED
         report = document(self._collected, when, mode, waivers.waiver_for, waivers.shown, waivers.problems)
         self._show(report)
@@ -162,9 +162,9 @@ class CallbackModule(CallbackBase):
             judged, failed = sum(seen.answered for seen in hosts), sum(seen.problem is not None for seen in hosts)
             self._display.display(f"audit: {judged} of {len(hosts)} hosts judged, {failed} failed or unreachable")
 
-    def _waivers(self):
+    def _waivers(self, ended):
         path = self._option("waivers")
-        return waivers_at(Path(path), self._started) if path else Waivers([], [])
+        return waivers_at(Path(path), ended) if path else Waivers([], [])
 
     def _show(self, report):
         for name, host in report["hosts"].items():

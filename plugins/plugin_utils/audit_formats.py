@@ -197,7 +197,6 @@ def _not_right(name: str, host: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     found: dict[tuple[str, str], int] = {}
     for setting in host["settings"]:
         if setting["verdict"] in (DRIFTED, WAIVED, ERROR):
-            # what is escaped alike is one series: a series twice would spoil the whole file
             key = (_label(setting["control"]), setting["verdict"])
             found[key] = found.get(key, 0) + 1
     for (control, verdict), number in found.items():
@@ -211,7 +210,8 @@ def _metric(name: str, told_of: str, samples: Any) -> Iterator[str]:
 
 
 def _label(text: str) -> str:
-    return '"' + printable(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """The text as the value of a label. No two texts become one: a series that is there twice spoils the whole file."""
+    return '"' + printable(text.replace("\\", "\\\\")).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _seconds(text: str) -> int | None:

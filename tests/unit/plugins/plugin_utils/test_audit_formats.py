@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -14,7 +15,7 @@ from ansible_collections.lowlatency.fleet.plugins.plugin_utils.audit_document im
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.audit_formats import FORMATS, junit, markdown, prometheus
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.audit_history import compared
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.audit_html import page
-from ansible_collections.lowlatency.fleet.tests.unit.fixture_report import HOSTILE, hostile, report, setting
+from ansible_collections.lowlatency.fleet.tests.unit.fixture_report import HOSTILE, hostile, large, report, setting
 
 SAMPLE = re.compile(r'(\w+)(?:\{((?:\w+="(?:[^"\\\n]|\\["\\n])*",?)+)\})? (\d+)')
 WAIVER = {"control": "vm.*", "hosts": ["og*"], "name": "*", "reason": "agreed", "owner": "ops", "expires": "2027-01-01", "expired": False}
@@ -100,6 +101,13 @@ def test_labels_cannot_be_broken_by_a_host() -> None:
     assert len(samples(text)) > 8 and "\x1b" not in text and "\r" not in text
 
 
+def test_hosts_whose_names_look_alike_are_series_of_their_own() -> None:
+    seen = Collected()
+    for host in ("a\x1b", "a\\x1b", 'a"', "a\\"):
+        seen.result(host, {"settings": [setting("c", "drifted")]})
+    assert len([key for key in samples(prometheus(report(seen))) if key[0] == "lowlatency_audit_not_right"]) == 4
+
+
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 def test_the_page_needs_nothing_else_and_runs_nothing_else() -> None:
@@ -127,3 +135,12 @@ def test_every_format_can_tell_of_an_empty_and_of_a_hostile_report(name: str) ->
         assert not set(text) & set("\x00\x07\x1b\r\u202e\u2028")
     data = re.search(r'id="data">(.*?)</script>', page(report()))
     assert data and len(json.loads(data[1])["hosts"]) == 6
+
+
+def test_the_report_of_a_thousand_hosts_is_made_in_seconds() -> None:
+    begun = time.process_time()
+    made = report(large())
+    sizes = {name: len(render(made, None)) for name, (_file, render) in FORMATS.items()}
+    assert made["totals"]["settings"]["ok"] == 149_500 and made["totals"]["hosts"]["drifted"] == 50
+    assert time.process_time() - begun < 20
+    assert sizes["html"] < 3_000_000 and sizes["prometheus"] < 1_000_000 and sizes["json"] < 50_000_000

@@ -112,3 +112,14 @@ def test_changes_and_waivers_are_shown(window: Browser, tmp_path: Path) -> None:
     shown(window, tmp_path, page(report(waivers=[waiver]), compared(report(old), report())))
     assert "New drift (1)" in window.get("document.querySelector('#page').textContent")
     assert "2026-01-01 (expired)" in window.get("document.querySelector('#waivers').textContent")
+
+
+def test_a_thousand_hosts_are_usable(window: Browser, tmp_path: Path) -> None:
+    shown(window, tmp_path, page(report(fixture_report.large())))
+    assert window.get("document.querySelector('#status').textContent") == "1000 of 1000 hosts, 90 controls"
+    assert window.get("document.querySelectorAll('.heat .row').length") < 100, "only what is in sight is drawn"
+    window.get("document.querySelector('.heat').scrollTop = 500 * 22")
+    window.wait(f"{HOSTS}.includes('md0474.ny4.example.net')")
+    window.type("#q", "md0999")
+    window.wait(f"{HOSTS}.join() === 'md0999.ny4.example.net'")
+    assert window.memory() < 200 << 20
