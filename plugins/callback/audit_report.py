@@ -101,7 +101,8 @@ from ansible_collections.lowlatency.fleet.plugins.plugin_utils.audit_waivers imp
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.report import host_lines, printable, waiver_text
 
 # Exit codes that ansible-playbook itself has for nothing.
-DRIFT_EXIT, ERROR_EXIT = 10, 11
+DRIFT_EXIT = 10
+ERROR_EXIT = 11
 
 
 class CallbackModule(CallbackBase):

@@ -45,7 +45,8 @@ def _machine(result: Mapping[str, Any]) -> dict[str, Any]:
         "nics": [{"pci": nic.pci, "interfaces": list(nic.interfaces), "node": nic.numa_node, "driver": nic.driver,
                   "irq_cpus": (planned.get(nic.pci) or {}).get("irq_cpus") or "", "cores": (planned.get(nic.pci) or {}).get("cores") or ""}
                  for nic in topology.nics],
-        "services": [{"unit": service["unit"], "cpus": service.get("cpus") or ""} for service in services if isinstance(service, Mapping) and "unit" in service],
+        "services": [{"unit": service["unit"], "cpus": service.get("cpus") or ""}
+                     for service in services if isinstance(service, Mapping) and "unit" in service],
     })
 
 
@@ -79,9 +80,11 @@ def core_map(machine: Mapping[str, Any]) -> dict[str, Any]:
         threads = [{"cpu": cpu, "use": uses.get(cpu, PLAIN), "of": owners.get(cpu, [])} for cpu in core]
         sockets.setdefault(socket, {}).setdefault(node, []).append(threads)
     shown = {node for nodes in sockets.values() for node in nodes}
+    nics = {node: [_nic(nic) for nic in machine["nics"] if str(nic["node"]) == node] for node in shown}
     return {
-        "sockets": [{"name": name, "nodes": [{"name": node, "cores": nodes[node], "nics": [_nic(nic) for nic in machine["nics"] if str(nic["node"]) == node]}
-                                             for node in sorted(nodes, key=socket_order)]} for name, nodes in sorted(sockets.items(), key=lambda item: socket_order(item[0]))],
+        "sockets": [{"name": name, "nodes": [{"name": node, "cores": sockets[name][node], "nics": nics[node]}
+                                             for node in sorted(sockets[name], key=socket_order)]}
+                    for name in sorted(sockets, key=socket_order)],
         "elsewhere": [_nic(nic) for nic in machine["nics"] if str(nic["node"]) not in shown],
         "services": [f"{service['unit']}: CPUs {service['cpus'] or 'any'}" for service in machine["services"]],
         "offline": machine["offline"],

@@ -105,7 +105,7 @@ def _markdown_head(report: Report) -> Iterator[str]:
     totals = report["totals"]
     yield "# Audit of the fleet"
     yield ""
-    yield f"{_md(report['when']['started'])} to {_md(report['when']['ended'])}, {'in check mode' if report['mode'] == 'check' else _md(report['mode']) + ' runs'}."
+    yield f"{_md(report['when']['started'])} to {_md(report['when']['ended'])}, mode {_md(report['mode'])}."
     yield ""
     for what in ("hosts", "settings"):
         yield f"- {what}: " + (", ".join(f"{number} {key}" for key, number in totals[what].items() if number) or "none")

@@ -18,6 +18,7 @@ from typing import Any
 
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.audit_core_map import core_map
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.audit_document import HOST_VERDICTS, VERDICTS
+from ansible_collections.lowlatency.fleet.plugins.plugin_utils.audit_history import PARTS
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.report import printable, waiver_text
 
 _HERE = Path(__file__).resolve().parent
@@ -83,7 +84,7 @@ def payload(report: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dic
     return {
         "verdicts": VERDICTS, "host_verdicts": HOST_VERDICTS, "texts": texts.values, "rows": rows.values, "hosts": hosts,
         "machines": [core_map(machine) for machine in machines.values],
-        "controls": report["controls"], "problems": list(map(printable, report["problems"])),
+        "parts": PARTS, "controls": report["controls"], "problems": list(map(printable, report["problems"])),
         "waivers": [[printable(str(cell)) for cell in _waiver(waiver)] for waiver in report["waivers"]],
         "changes": None if changes is None else {key: list(map(printable, value)) if isinstance(value, list) else value for key, value in changes.items()},
     }

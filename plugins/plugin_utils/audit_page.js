@@ -10,7 +10,8 @@
   const WORST = ["error", "drifted", "waived", "changed", "ok", "unsupported"];
   const CHOICES = [...data.verdicts, "unreachable", "failed", "unjudged"];
   const ROW = 22, CELL = 16, SHOWN_AT_ONCE = 500;
-  const USES = [["housekeeping", "housekeeping"], ["irq", "interrupts of NICs"], ["isolated", "applications"], ["idle", "idle thread of an application core"], ["cpu", "not planned"]];
+  const USES = [["housekeeping", "housekeeping"], ["irq", "interrupts of NICs"], ["isolated", "applications"],
+    ["idle", "idle thread of an application core"], ["cpu", "not planned"]];
   const text = (number) => number < 0 ? null : data.texts[number];
   const verdictOf = (row) => data.verdicts[row[VERDICT]];
 
@@ -73,7 +74,8 @@
 
   // --- The heat map: of all rows only those in sight are in the page.
   const heat = element("div", {class: "heat", tabindex: "0", role: "region", "aria-label": "hosts and controls"});
-  const names = element("div", {class: "names"}), rows = element("div", {class: "rows"}), status = element("p", {class: "quiet", id: "status", "aria-live": "polite"});
+  const names = element("div", {class: "names"}), rows = element("div", {class: "rows"});
+  const status = element("p", {class: "quiet", id: "status", "aria-live": "polite"});
   heat.append(names, rows);
   let view = {hosts: [], controls: []}, place = new Map(), first = -1, last = -1, width = 0;
 
@@ -121,7 +123,8 @@
   const search = element("input", {type: "search", id: "q", placeholder: "host, control, value, reason", "aria-label": "search"});
   const families = element("select", {id: "family", "aria-label": "kind of control"}, element("option", {value: ""}, "all controls"),
     ...[...new Set(data.rows.map(family))].sort().map((name) => element("option", {value: name}, name)));
-  const sorting = element("select", {id: "sort", "aria-label": "order"}, element("option", {value: "worst"}, "worst first"), element("option", {value: "name"}, "by name"));
+  const sorting = element("select", {id: "sort", "aria-label": "order"},
+    element("option", {value: "worst"}, "worst first"), element("option", {value: "name"}, "by name"));
   const boxes = CHOICES.map((verdict) => element("input", {type: "checkbox", value: verdict, id: `v-${verdict}`}));
   function showFilters() {
     search.value = state.q;
@@ -136,15 +139,13 @@
     state.verdicts = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
     draw();
   }
-  const only = (verdicts) => element("button", {type: "button"}, verdicts === CHOICES ? "all" : "only what is not right");
-  const all = only(CHOICES), wrong = only(["drifted"]);
+  const all = element("button", {type: "button"}, "all"), wrong = element("button", {type: "button", id: "wrong"}, "only what is not right");
   function check(verdicts) {
     for (const box of boxes) box.checked = verdicts.includes(box.value);
     changed();
   }
   all.addEventListener("click", () => check(CHOICES));
   wrong.addEventListener("click", () => check(["drifted", "error", "unreachable", "failed", "unjudged"]));
-  wrong.id = "wrong";
   let waiting = 0;
   search.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(changed, 120); });
   for (const one of [families, sorting, ...boxes]) one.addEventListener("change", changed);
@@ -238,15 +239,15 @@
     }
     picture.setAttribute("width", x);
     picture.setAttribute("height", tallest);
-    const list = [...machine.services.map((service) => `service ${service}`), ...machine.elsewhere.map((nic) => `NIC on no node: ${nic}`),
+    const others = [...machine.services.map((service) => `service ${service}`), ...machine.elsewhere.map((nic) => `NIC on no node: ${nic}`),
       ...(machine.offline ? [`offline: CPUs ${machine.offline}`] : [])];
     return element("div", {id: "cores"}, element("h3", {}, "Core map"), legend(), element("div", {class: "map"}, picture),
-      list.length ? element("ul", {}, ...list.map((line) => element("li", {}, line))) : "");
+      others.length ? list(others) : "");
   }
   function label(x, y, words) { return drawn("text", {x, y}, words); }
   function socketNics(node, x, y) { return node.nics.map((nic, number) => label(x, y + number * 13, `NIC ${nic}`)); }
   function cpu(thread, x, y, size) {
-    const words = `CPU ${thread.cpu}: ${USES.find(([use]) => use === thread.use)[1]}${thread.of.length ? `; ${thread.of.join("; ")}` : ""}`;
+    const words = [`CPU ${thread.cpu}: ${USES.find(([use]) => use === thread.use)[1]}`, ...thread.of].join("; ");
     const served = thread.of.some((name) => !/^(interrupts|cores) of /.test(name));
     return [drawn("rect", {class: `thread ${thread.use}${served ? " service" : ""}`, x, y, width: size - 1, height: size - 1, rx: 2}, drawn("title", {}, words)),
       drawn("text", {x: x + (size - 1) / 2, y: y + 14, "text-anchor": "middle", "pointer-events": "none"}, String(thread.cpu))];
@@ -258,16 +259,17 @@
   }
 
   // --- What is beside the hosts: changes, waivers, problems.
+  function list(lines) {
+    const more = lines.length - SHOWN_AT_ONCE;
+    return element("ul", {}, ...lines.slice(0, SHOWN_AT_ONCE).map((line) => element("li", {}, line)),
+      more > 0 ? element("li", {}, `and ${more} more: scripts/report compare tells them all`) : "");
+  }
   function beside() {
     const parts = [];
-    const CHANGES = {new_drift: "New drift", fixed: "No longer drifted", waived: "Waived since then", untold: "Drifted then, not known now", new_errors: "New errors",
-      errors_gone: "Errors gone", come: "Hosts that are new", gone: "Hosts that are gone"};
-    if (data.problems.length) parts.push(element("h2", {}, "Not usable"), element("ul", {}, ...data.problems.map((line) => element("li", {}, line))));
+    if (data.problems.length) parts.push(element("h2", {}, "Not usable"), list(data.problems));
     if (data.changes) {
-      const lines = Object.entries(CHANGES).filter(([part]) => data.changes[part].length).map(([part, title]) => element("details", part === "new_drift" ? {open: ""} : {},
-        element("summary", {}, `${title} (${data.changes[part].length})`),
-        element("ul", {}, ...data.changes[part].slice(0, SHOWN_AT_ONCE).map((line) => element("li", {}, line)),
-          data.changes[part].length > SHOWN_AT_ONCE ? element("li", {}, `and ${data.changes[part].length - SHOWN_AT_ONCE} more: scripts/report compare tells them all`) : "")));
+      const lines = Object.entries(data.parts).filter(([part]) => data.changes[part].length).map(([part, title]) =>
+        element("details", part === "new_drift" ? {open: ""} : {}, element("summary", {}, `${title} (${data.changes[part].length})`), list(data.changes[part])));
       parts.push(element("h2", {}, `Since ${data.changes.since}`), ...(lines.length ? lines : [element("p", {}, "Nothing changed.")]));
     }
     if (data.waivers.length) {

@@ -32,8 +32,10 @@ def play(value: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def report(place: Path, wanted: dict[str, Any], inventory: str, monkeypatch: pytest.MonkeyPatch, **options: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    for name, text in (("library/crash.py", CRASH), ("library/slow.py", SLOW), ("ssh", SSH), ("inventory.ini", inventory.replace("SSH", str(place / "ssh")) + EVERYWHERE)):
+def report(place: Path, wanted: dict[str, Any], inventory: str, monkeypatch: pytest.MonkeyPatch,
+           **options: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    inventory = inventory.replace("SSH", str(place / "ssh")) + EVERYWHERE
+    for name, text in (("library/crash.py", CRASH), ("library/slow.py", SLOW), ("ssh", SSH), ("inventory.ini", inventory)):
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).write_text(text)
     (place / "ssh").chmod(0o755)

@@ -111,7 +111,7 @@ def test_no_part_of_a_report_is_taken_for_the_whole() -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"version": 2}, "version 2"), ({"format": "other"}, "no report of this collection"), ({"hosts": []}, "no whole report"), ({"hosts": {"a": None}}, "no whole"),
+    [({"version": 2}, "version 2"), ({"format": "other"}, "no report of this collection"), ({"hosts": []}, "no whole"), ({"hosts": {"a": None}}, "no whole"),
      ({"when": {}}, "no whole report"), ({"waivers": [{}]}, "no whole report"), ({"hosts": {"a": {"problem": {"kind": "x", "message": ""}}}}, "unknown")],
 )
 def test_what_is_no_report_is_refused_by_name(change: dict[str, Any], words: str) -> None:

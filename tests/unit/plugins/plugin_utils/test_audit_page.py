@@ -110,7 +110,7 @@ def test_changes_and_waivers_are_shown(window: Browser, tmp_path: Path) -> None:
     old.result("md01", {"settings": [setting("net.ipv4.tcp_sack")]})
     waiver = {"control": "x.*", "hosts": ["md*"], "name": "*", "reason": "agreed", "owner": "ops", "expires": "2026-01-01", "expired": True}
     shown(window, tmp_path, page(report(waivers=[waiver]), compared(report(old), report())))
-    assert "New drift (1)" in window.get("document.querySelector('#page').textContent")
+    assert "new drift (1)" in window.get("document.querySelector('#page').textContent")
     assert "2026-01-01 (expired)" in window.get("document.querySelector('#waivers').textContent")
 
 

@@ -62,8 +62,9 @@ def test_an_expired_waiver_is_drift_again_and_is_shown() -> None:
 
 @pytest.mark.parametrize(
     ("item", "words"),
-    [("vm.*", "is no mapping"), ({}, "has no control"), ({"control": "vm.*"}, "has no hosts"), ({"hosts": "*"}, "has no control"), ({**GOOD, "host": "x"}, "no such key host"),
-     ({**GOOD, "control": 7}, "control is 7"), ({**GOOD, "hosts": [1]}, "hosts is [1]"), ({**GOOD, "hosts": {"a": 1}}, "hosts is"), ({**GOOD, "hosts": []}, "has no hosts"),
+    [("vm.*", "is no mapping"), ({}, "has no control"), ({"control": "vm.*"}, "has no hosts"), ({"hosts": "*"}, "has no control"),
+     ({**GOOD, "host": "x"}, "no such key host"), ({**GOOD, "control": 7}, "control is 7"), ({**GOOD, "hosts": [1]}, "hosts is [1]"),
+     ({**GOOD, "hosts": {"a": 1}}, "hosts is"), ({**GOOD, "hosts": []}, "has no hosts"),
      ({**GOOD, "expires": "soon"}, "expires is soon"), ({**GOOD, "expires": 2026}, "expires is 2026"), ({**GOOD, "expires": None}, "expires is empty"),
      ({**GOOD, "expires": "2026-02-30"}, "expires is 2026-02-30"), ({**GOOD, "expires": datetime.datetime(2027, 1, 1)}, "expires is 2027"),
      ({**GOOD, "reason": ["x"]}, "reason is"), ({7: 1, **GOOD}, "no such key 7"), (None, "is no mapping")],
