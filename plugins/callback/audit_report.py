@@ -121,7 +121,6 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_play_start(self, play):
         """Load once, in the process that forks a worker for every task, what each worker would load again."""
         profile = play.get_vars().get("lowlatency_profile")
-        self._modes.add(CHECK if _is_check(play) else REAL)
         if isinstance(profile, str) and "{" not in profile:
             with contextlib.suppress(AnsibleError):
                 profiles.load(profile)
@@ -146,7 +145,8 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_stats(self, stats):
         when = {"started": self._started, "ended": _now()}
         waivers = self._waivers(when["ended"])
-        mode = next(iter(self._modes)) if len(self._modes) == 1 else MIXED
+        modes = self._modes or {CHECK if context.CLIARGS.get("check") else REAL}
+        mode = next(iter(modes)) if len(modes) == 1 else MIXED
         report = document(self._collected, when, mode, waivers.waiver_for, waivers.shown, waivers.problems)
         self._show(report)
         if any(seen.answered or seen.problem for seen in self._collected.hosts.values()):  # else it was no audit: the last report stays
@@ -156,6 +156,8 @@ class CallbackModule(CallbackBase):
 
     def _collect(self, result):
         self._collected.result(_host(result), _result(result))
+        if isinstance(_result(result).get("settings"), list):
+            self._modes.add(CHECK if _is_check(result) else REAL)
         seconds = self._option("progress", 0)
         if seconds and time.monotonic() - self._told_at >= seconds:
             self._told_at = time.monotonic()
@@ -232,9 +234,11 @@ def _shown(setting):
     return {**setting, "state": setting["verdict"], "reason": reason} if setting["verdict"] == WAIVED else setting
 
 
-def _is_check(play):
-    """Whether a play writes nothing: by the command line, or by the play."""
-    return bool(context.CLIARGS.get("check")) or getattr(play, "check_mode", None) is True
+def _is_check(result):
+    """Whether the task wrote nothing: it may say so itself, or its play, whatever the command line says."""
+    fields = getattr(result, "task_fields", None) or getattr(result, "_task_fields", None) or {}
+    asked = fields.get("check_mode")
+    return bool(context.CLIARGS.get("check")) if asked is None else asked is True
 
 
 def _hosts_of(play):

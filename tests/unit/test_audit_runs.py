@@ -16,6 +16,7 @@ from ansible_collections.lowlatency.fleet.tests.unit.test_cost import ran
 
 CRASH = "#!/usr/bin/python\nimport sys\nsys.stderr.write('Traceback\\n<b>boom</b>\\n')\nsys.exit(3)\n"
 SLOW = "#!/usr/bin/python\nimport time\ntime.sleep(60)\n"
+SAYS = "#!/usr/bin/python\nprint('{\"settings\": [{\"control\": \"c\", \"name\": \"n\", \"state\": \"ok\"}]}')\n"
 SSH = "#!/bin/sh\necho 'ssh: connect to host down port 22: Connection timed out' >&2\nexit 255\n"
 EVERYWHERE = f"[all:vars]\nansible_connection=local\nansible_python_interpreter={sys.executable}\n"
 VALUE = Path("/proc/sys/vm/swappiness")
@@ -85,3 +86,16 @@ def test_options_come_from_ansible_cfg_too(tmp_path: Path, monkeypatch: pytest.M
     done = ran(tmp_path, wanted, inventory="a,", settings="\n[audit_report]\nfolder = reports\nformats = prometheus\n")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (tmp_path / "reports").iterdir()] == ["audit.prom"], "beside the configuration"
+
+
+@pytest.mark.parametrize(("by", "mode"), [("command line", "check"), ("play", "check"), ("nobody", "real")])
+def test_the_report_says_whether_the_run_could_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, mode: str) -> None:
+    monkeypatch.setenv("LOWLATENCY_AUDIT_FOLDER", str(tmp_path / "out"))
+    wanted = play("10")
+    wanted.update(tasks=[{"ansible.builtin.debug": {"msg": "x"}}, {"says": {}}], connection="local", vars={"ansible_python_interpreter": sys.executable})
+    if by == "play":
+        wanted.update(check_mode="{{ audited or ansible_check_mode }}", vars={**wanted["vars"], "audited": True})
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "says.py").write_text(SAYS)
+    ran(tmp_path, wanted, inventory="a,", check=by == "command line")
+    assert json.loads((tmp_path / "out" / "audit.json").read_text())["mode"] == mode

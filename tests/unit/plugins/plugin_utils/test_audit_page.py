@@ -87,7 +87,11 @@ def test_a_host_has_its_settings_its_difference_and_its_cores(window: Browser, t
 
 def test_it_can_be_read_on_a_phone(window: Browser, tmp_path: Path) -> None:
     window.size(375, 700, mobile=True)
-    shown(window, tmp_path, page(report()), "#host=md01")
+    seen = fixture_report.small()
+    seen.result("md01", {"settings": [setting("x" * 300, "drifted", current="y" * 300, reason="z" * 300)]})
+    seen.problem("md01", "failed", "w" * 300)
+    shown(window, tmp_path, page(report(seen)), "#host=md01")
+    assert len(window.get(SETTINGS)) == 4
     assert window.get("document.documentElement.scrollWidth") <= 375, "nothing but the tables in their boxes is wider than the screen"
     assert window.get("parseFloat(getComputedStyle(document.querySelector('td.value')).fontSize)") >= 12
     assert window.get("Math.max(...[...document.querySelectorAll('table.settings td')].map((e) => e.getBoundingClientRect().right))") <= 375
