@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.audit_document import Collected
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.audit_formats import FORMATS, junit, markdown, prometheus
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils.audit_history import compared
-from ansible_collections.lowlatency.fleet.plugins.plugin_utils.audit_html import page
+from ansible_collections.lowlatency.fleet.plugins.plugin_utils.audit_html import page, payload
 from ansible_collections.lowlatency.fleet.tests.unit.fixture_report import HOSTILE, hostile, large, report, setting
 
 SAMPLE = re.compile(r'(\w+)(?:\{((?:\w+="(?:[^"\\\n]|\\["\\n])*",?)+)\})? (\d+)')
@@ -106,6 +106,7 @@ def test_hosts_whose_names_look_alike_are_series_of_their_own() -> None:
     for host in ("a\x1b", "a\\x1b", 'a"', "a\\"):
         seen.result(host, {"settings": [setting("c", "drifted")]})
     assert len([key for key in samples(prometheus(report(seen))) if key[0] == "lowlatency_audit_not_right"]) == 4
+    assert len({host[0] for host in payload(report(seen), None)["hosts"]}) == 4
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
