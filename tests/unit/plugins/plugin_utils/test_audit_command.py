@@ -235,10 +235,13 @@ def test_render_judges_by_other_waivers_and_shows_what_changed(tmp_path: Path, s
     assert "none.yml: cannot be read (No such file or directory); it waives nothing" in out.read_text()
 
 
-@pytest.mark.parametrize("way", ["clone", "installed"])
+@pytest.mark.parametrize("way", ["script", "clone", "installed"])
 def test_the_command_works_from_a_clone_and_from_an_installed_collection(way: str, small_file: Path, tmp_path: Path) -> None:
-    if way == "clone":
-        command = [sys.executable, "-S", str(REPOSITORY / "scripts" / "report")]  # -S: no Ansible, no PyYAML, nothing but Python
+    if way == "script":
+        (tmp_path / "report").symlink_to(REPOSITORY / "scripts" / "report")
+        command = [str(tmp_path / "report")]
+    elif way == "clone":
+        command = [sys.executable, "-S", str(REPOSITORY / "scripts" / "report_command.py")]  # -S: no Ansible, no PyYAML, nothing but Python
     else:
         link = tmp_path / "ansible_collections" / "lowlatency" / "fleet"
         link.parent.mkdir(parents=True)
