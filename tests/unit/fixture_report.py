@@ -16,7 +16,8 @@ from ansible_collections.lowlatency.fleet.plugins.plugin_utils.audit_document im
 
 WHEN = {"started": "2026-11-27T06:00:00Z", "ended": "2026-11-27T06:05:00Z"}
 # Markup, quotes, control characters, half a surrogate pair, what turns text around, and what ends a line for JavaScript.
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>|`*_[a](javascript:x)@all \"'\\ & ]]> {{ 7*7 }} \x1b[2J\x00\x07\r\n\ud800\u202e\u2028\ufffe://"
+HOSTILE = ("</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+           "|`*_[a](javascript:x)@all \"'\\ & ]]> {{ 7*7 }} \x1b[2J\x00\x07\r\n\ud800\u202e\u2028\ufffe://")
 
 TOPOLOGY = {
     "cpus_online": "0-15", "cpus_offline": "16-17", "nodes": {"0": "0-3,8-11", "1": "4-7,12-15"}, "sockets": {"0": "0-3,8-11", "1": "4-7,12-15"},
@@ -55,7 +56,8 @@ def hostile() -> Collected:
     """A host that says nothing but hostile text, everywhere."""
     seen = Collected()
     for state in ("ok", "drifted", "error", "unsupported", "changed"):
-        seen.result(HOSTILE, {"settings": [{**dict.fromkeys(("control", "name", "desired", "current", "persisted", "reason"), HOSTILE + state), "state": state}]})
+        said = dict.fromkeys(("control", "name", "desired", "current", "persisted", "reason"), HOSTILE + state)
+        seen.result(HOSTILE, {"settings": [{**said, "state": state}]})
     seen.result(HOSTILE, {"settings": [{**setting(HOSTILE), "state": HOSTILE}], "diff": {"before": HOSTILE, "after": HOSTILE + "!", "header": HOSTILE}})
     topology = {**TOPOLOGY, "nics": [{**TOPOLOGY["nics"][0], "interfaces": [HOSTILE], "driver": HOSTILE}]}  # type: ignore[index, dict-item]
     seen.result(HOSTILE, {**PREFLIGHT, "topology": topology, "services": [{"unit": HOSTILE, "cpus": "2"}]})

@@ -117,7 +117,8 @@ def test_a_folder_that_cannot_be_written_is_a_warning_for_each_file(run: Run, tm
 
 def test_all_formats_of_a_hostile_run_are_written(run: Run, tmp_path: Path) -> None:
     run.options(folder=str(tmp_path), history=str(tmp_path / "history"))
-    run.callback.v2_runner_on_ok(run.result(HOSTILE, settings=[dict.fromkeys(SETTING, HOSTILE) | {"state": "drifted"}], diff=[{"before": HOSTILE, "after": ""}]))
+    setting = dict.fromkeys(SETTING, HOSTILE) | {"state": "drifted"}
+    run.callback.v2_runner_on_ok(run.result(HOSTILE, settings=[setting], diff=[{"before": HOSTILE, "after": ""}]))
     run.callback.v2_runner_on_failed(run.result(HOSTILE, msg=HOSTILE, module_stderr=HOSTILE))
     assert all(line.isprintable() for line in run.ended()) and run.warnings == []
     assert len(list(tmp_path.iterdir())) == 6
@@ -166,7 +167,8 @@ def test_a_half_written_last_report_is_warned_of_and_the_one_before_it_counts(ru
 
 @pytest.mark.parametrize(
     ("fail_on", "state", "code"),
-    [("drift", "drifted", 10), ("drift", "error", None), ("error", "error", 11), ("error", "drifted", None), ("drift,error", "ok", None), ("never", "drifted", None)],
+    [("drift", "drifted", 10), ("drift", "error", None), ("error", "error", 11), ("error", "drifted", None), ("drift,error", "ok", None),
+     ("never", "drifted", None)],
 )
 def test_the_run_ends_as_asked(run: Run, tmp_path: Path, fail_on: str, state: str, code: int | None) -> None:
     run.options(fail_on=fail_on, folder=str(tmp_path))
