@@ -79,7 +79,8 @@ def payload(report: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dic
         machine = host["machine"]
         problem = printable(host["problem"]["message"]) if host["problem"] else ""
         # a host is chosen by its name, so no two may look alike
-        hosts.append([printable(name.replace("\\", "\\\\")), HOST_VERDICTS.index(host["verdict"]), problem, [numbers[id(setting)] for setting in host["settings"]],
+        hosts.append([printable(name.replace("\\", "\\\\")), HOST_VERDICTS.index(host["verdict"]), problem,
+                      [numbers[id(setting)] for setting in host["settings"]],
                       -1 if machine is None else machines.number(json.dumps(machine), machine),
                       [texts.number(_lines(part[key])) for part in host["diffs"] for key in ("header", "before", "after")]])
     return {

@@ -249,7 +249,8 @@
   function cpu(thread, x, y, size) {
     const words = [`CPU ${thread.cpu}: ${USES.find(([use]) => use === thread.use)[1]}`, ...thread.of].join("; ");
     const served = thread.of.some((name) => !/^(interrupts|cores) of /.test(name));
-    return [drawn("rect", {class: `thread ${thread.use}${served ? " service" : ""}`, x, y, width: size - 1, height: size - 1, rx: 2}, drawn("title", {}, words)),
+    const kind = `thread ${thread.use}${served ? " service" : ""}`;
+    return [drawn("rect", {class: kind, x, y, width: size - 1, height: size - 1, rx: 2}, drawn("title", {}, words)),
       drawn("text", {x: x + (size - 1) / 2, y: y + 14, "text-anchor": "middle", "pointer-events": "none"}, String(thread.cpu))];
   }
   function legend() {
@@ -269,7 +270,8 @@
     if (data.problems.length) parts.push(element("h2", {}, "Not usable"), list(data.problems));
     if (data.changes) {
       const lines = Object.entries(data.parts).filter(([part]) => data.changes[part].length).map(([part, title]) =>
-        element("details", part === "new_drift" ? {open: ""} : {}, element("summary", {}, `${title} (${data.changes[part].length})`), list(data.changes[part])));
+        element("details", part === "new_drift" ? {open: ""} : {},
+          element("summary", {}, `${title} (${data.changes[part].length})`), list(data.changes[part])));
       parts.push(element("h2", {}, `Since ${data.changes.since}`), ...(lines.length ? lines : [element("p", {}, "Nothing changed.")]));
     }
     if (data.waivers.length) {
