@@ -17,6 +17,7 @@ sanity: setup ## ansible-test sanity: all its tests, no ignore entries
 	@scripts/sanity
 
 unit: setup ## pytest: tests/unit
+	@scripts/setup browser
 	@scripts/unit
 
 install: setup ## build the collection, install it elsewhere, and run its playbook from there (syntax only)

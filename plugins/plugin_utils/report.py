@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-STATES = ("ok", "changed", "drifted", "unsupported", "error")
+STATES = ("ok", "changed", "drifted", "waived", "unsupported", "error")
 
-LABELS = {"drifted": "drifted", "changed": "set", "error": "error"}
+LABELS = {"drifted": "drifted", "waived": "waived", "changed": "set", "error": "error"}
 
 # Why a control matters, by the longest beginning of its id that is listed.
 WHY = {
@@ -191,6 +191,25 @@ def why(control: str) -> str:
     return WHY[max(known, key=len)] if known else ""
 
 
+def fix(setting: Mapping[str, Any]) -> str:
+    """What to do about a setting that is not right, in a few words."""
+    if setting.get("state") == "error":
+        return "mend what the reason says, then audit the host again: nobody knows whether this is right"
+    if setting.get("finding"):
+        return "no run sets this: the reason says who can"
+    if setting.get("needs_reboot") and setting.get("current") != setting.get("desired"):
+        return "a run without --check writes it, and a boot brings it (lowlatency_reboot_ok allows that)"
+    if setting.get("current") == setting.get("desired"):
+        return "a run without --check writes it down for the next boot"
+    return "a run without --check sets it"
+
+
+def waiver_text(waiver: Mapping[str, Any]) -> str:
+    """A waiver in a few words."""
+    parts = [waiver.get("reason"), waiver.get("owner") and f"allowed by {waiver['owner']}", waiver.get("expires") and f"until {waiver['expires']}"]
+    return ", ".join(str(part) for part in parts if part)
+
+
 def counted(settings: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """``{state: number}``, all states, in a fixed order."""
     found = [str(setting.get("state")) for setting in settings]
@@ -201,7 +220,7 @@ def host_lines(host: str, settings: list[Mapping[str, Any]]) -> Iterator[str]:
     """A host's verdict: the count, then what drifted or changed, then what could not be told, then what is not there."""
     counts = counted(settings)
     yield f"{printable(host)}: " + ", ".join(f"{number} {state}" for state, number in counts.items() if number)
-    for state in ("drifted", "changed", "error"):
+    for state in ("drifted", "waived", "changed", "error"):
         for setting in settings:
             if setting.get("state") == state:
                 yield f"  {LABELS[state]:<8} {sentence(setting)}"

@@ -29,12 +29,12 @@ def play(tags: str = "", **variables: Any) -> dict[str, Any]:
 
 
 def ran(place: Path, wanted: dict[str, Any], *arguments: str, inventory: str = "localhost,", check: bool = True,
-        collection: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+        collection: Path = REPOSITORY, settings: str = "") -> subprocess.CompletedProcess[str]:
     link = place / "ansible_collections" / "lowlatency" / "fleet"
     link.parent.mkdir(parents=True)
     link.symlink_to(collection)
     (place / "play.yml").write_text(yaml.safe_dump([wanted]))
-    (place / "ansible.cfg").write_text("[defaults]\ncallbacks_enabled = lowlatency.fleet.audit_report\n")
+    (place / "ansible.cfg").write_text("[defaults]\ncallbacks_enabled = lowlatency.fleet.audit_report\n" + settings)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
         "ANSIBLE_CONFIG": str(place / "ansible.cfg"), "ANSIBLE_COLLECTIONS_PATH": str(place), "ANSIBLE_HOME": str(place / "home"),

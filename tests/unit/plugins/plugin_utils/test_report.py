@@ -82,7 +82,7 @@ def test_whatever_settings_say_every_line_is_one_printable_line(host: str, setti
 
 
 def test_all_states_are_counted_in_order() -> None:
-    assert counted([setting("error"), setting("ok"), setting("ok")]) == {"ok": 2, "changed": 0, "drifted": 0, "unsupported": 0, "error": 1}
+    assert counted([setting("error"), setting("ok"), setting("ok")]) == {"ok": 2, "changed": 0, "drifted": 0, "waived": 0, "unsupported": 0, "error": 1}
 
 
 def test_the_longest_beginning_says_why() -> None:
