@@ -166,7 +166,7 @@ def _as_captured(host: Host, setting: Setting) -> Setting:
         return setting
     if setting.state == OK and setting.control in deployment.WATCHES:
         return unsupported(setting.control, setting.name, setting.desired, "a captured tree does not tell whether it is active; a boot starts it")
-    if not host.is_dir("/etc") and setting.state in (OK, DRIFTED) and (setting.control.startswith("agent.") or str(setting.desired).startswith("sha256:")):
+    if not host.has_configuration and setting.state in (OK, DRIFTED) and (setting.control.startswith("agent.") or str(setting.desired).startswith("sha256:")):
         return unsupported(setting.control, setting.name, setting.desired, "a captured tree without /etc does not tell")
     return setting
 
@@ -413,7 +413,7 @@ def _lasting(domain: Domain, plan: Plan) -> frozenset[tuple[str, str]]:
 
 def _with_persistence(host: Host, survey: Survey, kept: Mapping[str, Mapping[str, Any]], *, possible: bool) -> Survey:
     """The survey judged; for what the agent sets at boot, the persisted value is what its kept specification leads to."""
-    if host.captured and not host.is_dir("/etc") and not survey.problem:
+    if host.captured and not host.has_configuration and not survey.problem:
         return replace(survey, settings=tuple(judged_live(setting, "a captured tree without /etc does not tell what lasts") for setting in survey.settings))
     if survey.domain.persistence != "agent" or survey.problem:
         return replace(survey, settings=tuple(judged(setting) for setting in survey.settings))

@@ -122,7 +122,7 @@ def unpack(archive: str, place: str) -> None:
     with open(archive, "rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        stream: Any = _Limited(gzip.open(raw) if packed else raw, archive)
+        stream: Any = _Limited(gzip.open(raw) if packed else raw, archive)  # noqa: SIM115
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for number, member in enumerate(tar):
                 if number >= ENTRY_LIMIT:
@@ -177,7 +177,9 @@ def _write(archive: str, tar: tarfile.TarFile, member: tarfile.TarInfo, place: s
         raise CaptureError(f"{archive}: {member.name!r} has {member.size} bytes, more than the {FILE_LIMIT >> 20} MiB that a file of a capture may have")
     if member.islnk():
         first = posixpath.normpath(member.linkname)
-        _make_folders(archive, place, posixpath.dirname(first) if not first.startswith(("/", "..")) else "\0")
+        if first.startswith(("/", "..")):
+            raise CaptureError(f"{archive}: {member.name!r} is {member.linkname!r}, which lies outside of the tree; it is not unpacked")
+        _make_folders(archive, place, posixpath.dirname(first))
         source: Any = open(os.open(os.path.join(place, first), os.O_RDONLY | os.O_NOFOLLOW), "rb")  # noqa: SIM115
     else:
         source = tar.extractfile(member)

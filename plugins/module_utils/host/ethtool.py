@@ -59,7 +59,7 @@ def read_ethtool(host: Host, spec: Mapping[str, Any]) -> EthtoolState:
     others = read_competitors(host, [name for name in (interface_of(host, nic) for nic in nics) if name], irq=False)
     with contextlib.ExitStack() as stack:
         # of a captured tree, this machine's own kernel has nothing to say
-        old, new = (stack.enter_context(Ioctl()), stack.enter_context(_netlink())) if host.live else (None, None)
+        old, new = (stack.enter_context(Ioctl()), stack.enter_context(_netlink())) if not host.captured else (None, None)
         return EthtoolState(tuple(_nic_state(host, spec, nic, protected, old, new) for nic in nics), spec, others)
 
 
@@ -81,7 +81,7 @@ def _nic_state(host: Host, spec: Mapping[str, Any], nic: Mapping[str, Any], prot
     interface = interface_of(host, nic)
     if interface is None:
         return NicState(identity(nic), unreadable=not_an_interface(host, nic))
-    if old is None:
+    if old is None or not host.live:
         return _captured_nic(host, interface, protected)
     driver, version, firmware = ioctl.driver_info(old, interface)
     refused = remembered(host, REFUSED).get(f"{interface} {driver} {version}", {})

@@ -42,6 +42,11 @@ class Host:
         """Whether this is the machine we run on (programs and system calls speak of it)."""
         return self.root == "/"
 
+    @property
+    def has_configuration(self) -> bool:
+        """Whether the tree has the configuration of its machine, and not only what its kernel showed; a capture of ours says so."""
+        return self.exists("/capture.txt") or self.is_dir("/etc/systemd")
+
     def path(self, name: str) -> str:
         """Where the absolute ``name`` of the machine lies for us."""
         return name if self.live else os.path.join(self.root, name.lstrip("/"))
