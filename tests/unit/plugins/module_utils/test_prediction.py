@@ -40,7 +40,7 @@ WISHES: dict[str, Any] = {
     "hugepages": {"site": {"pages": [{"size": "2M", "node": 0, "count": 8, "at": "runtime"}, {"size": "1G", "node": 1, "count": 1, "at": "boot"}]}},
     "irq_affinity": {"irq_affinity": IRQ_PART},
     "cpu_power": {"site": {"governor": "performance", "turbo": "off", "idle_latency_us": 2, "idle_cpus": "2-3", "energy_perf_bias": "0"}},
-    "sysfs": {"site": {"values": {"transparent_hugepage": "never", "ksm": "0", "workqueue_cpumask": "housekeeping"}, "housekeeping": "0-1,4-5"}},
+    "sysfs": {"site": {"values": {"transparent_hugepage": "never", "ksm": "0", "workqueue_cpumask": "planned"}, "housekeeping": "0-1,4-5"}},
     "tunables": {"kernel_tunables": KERNEL_PART, "tcp_tuning": TCP_PART},
     "bypass_stack": {"site": {"stack": ""}},
     "nic_firmware": {"site": {"nics": [{"interface": "eth0"}], "policy": {}}},
@@ -159,7 +159,7 @@ def test_a_second_run_is_predicted_to_do_nothing_and_does_nothing(machine: Fixtu
     assert {setting.state for setting in done.values() if not setting.finding and not setting.needs_reboot} <= {OK, UNSUPPORTED}
 
 
-@pytest.mark.parametrize("undone", ["proc/sys/net/ipv4/tcp_sack", "proc/irq/9/smp_affinity_list", "sys/devices/system/cpu/cpu3/cpufreq/scaling_governor",
+@pytest.mark.parametrize("undone", ["proc/sys/net/ipv4/tcp_sack", "proc/irq/41/smp_affinity_list", "sys/devices/system/cpu/cpu3/cpufreq/scaling_governor",
                                     "sys/kernel/mm/ksm/run", "etc/sysctl.d/80-lowlatency.conf", "etc/systemd/system/lowlatency.service"])
 def test_what_drifts_after_a_run_is_predicted_alone(machine: FixtureMachine, undone: str) -> None:
     runner.apply(begun(machine.root, WISHES))
