@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.lowlatency.fleet.plugins.action import bios_redfish as redfish_action
+from ansible_collections.lowlatency.fleet.plugins.action import captures as captures_action
 from ansible_collections.lowlatency.fleet.plugins.action import driver_sources as sources_action
 from ansible_collections.lowlatency.fleet.plugins.action import preflight as preflight_action
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
@@ -147,7 +148,7 @@ def as_documented(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 SPECS = {**{name: {**domain.options, **extra_options(name)} for name, domain in DOMAINS.items()},
-         "nic_update": UPDATE_OPTIONS, "driver_sources": sources_action.OPTIONS, "preflight": preflight_action.OPTIONS,
+         "nic_update": UPDATE_OPTIONS, "driver_sources": sources_action.OPTIONS, "preflight": preflight_action.OPTIONS, "captures": captures_action.OPTIONS,
          "bios_redfish": redfish_action.OPTIONS,
          "apply": {"documents": {"type": "dict"}, "bios_waiting": {"type": "list", "elements": "str", "default": []}, **BOOT_OPTIONS, **NETWORK_OPTIONS,
                    **TREE_OPTIONS},
