@@ -45,7 +45,8 @@ def found(paths: Iterable[str]) -> list[Capture]:
     for path in paths:
         there = list(_captures_in(os.path.abspath(path)))
         if not there:
-            raise CaptureError(f"{path}: no captured tree (a folder with sys and proc) and no archive ({', '.join(ENDINGS)}) is there; make one with scripts/capture")
+            raise CaptureError(f"{path}: no captured tree (a folder with sys and proc) and no archive ({', '.join(ENDINGS)}) is there; "
+                               "make one with scripts/capture")
         for capture in there:
             if not _NAME.fullmatch(capture.name):
                 raise CaptureError(f"{capture.path}: {capture.name!r} cannot be the name of a host; rename it to the host's name in the inventory")

@@ -43,7 +43,8 @@ NOT_CAPTURED = {
         "/dev", "/dev/hugepages", "/dev/mqueue", "/dev/pts", "/dev/shm", "/lib32", "/libx32", "/opt", "/run/lock", "/run/user", "/usr", "/var", "/var/cache",
         "/var/lib", "/var/log", "/var/run", "/var/spool", "/var/tmp"),
     "a part of a path": ("/devices/virtual/",),
-    "made by the script itself": ("/proc/self/ns/pid", "/proc/1/environ", "/proc/{}/comm", "/proc/{}/status", "/proc/{}", "/boot{}", "/proc/sys/", "/lib/modules/{}/{}"),
+    "made by the script itself": ("/proc/self/ns/pid", "/proc/1/environ", "/proc/{}/comm", "/proc/{}/status", "/proc/{}", "/boot{}", "/proc/sys/",
+                                  "/lib/modules/{}/{}"),
 }
 SECRETS = ("hunter2-psk", "hunter2-shadow", "hunter2-key", "hunter2-cron", "hunter2-fastopen", "hunter2-boot", "hunter2-environ", "hunter2-script")
 

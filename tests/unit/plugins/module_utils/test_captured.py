@@ -140,7 +140,8 @@ def ended(sysroot: Path, *, check: bool) -> dict[str, Any]:
     def end(**result: Any) -> None:
         raise Ended(result)
 
-    module = SimpleNamespace(check_mode=check, _diff=False, params={"sysroot": str(sysroot)}, exit_json=end, fail_json=lambda **result: end(failed=True, **result))
+    module = SimpleNamespace(check_mode=check, _diff=False, params={"sysroot": str(sysroot)}, exit_json=end,
+                             fail_json=lambda **result: end(failed=True, **result))
     with pytest.raises(Ended) as caught:
         door.run_documents(module, WANTED)  # type: ignore[arg-type]
     result: dict[str, Any] = caught.value.args[0]
