@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS, NETWORK_OPTIONS
+from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS, NETWORK_OPTIONS, TREE_OPTIONS
 from ansible_collections.lowlatency.fleet.plugins.plugin_utils import transaction
 
 
@@ -18,5 +18,6 @@ class ActionModule(ActionBase):
             documents = transaction.take(task_vars["inventory_hostname"])
         if not documents:
             return {"changed": False, "skipped": True, "skip_reason": "no role joined the transaction"}
-        options = {option: self._task.args[option] for option in (*BOOT_OPTIONS, *NETWORK_OPTIONS, "bios_waiting") if option in self._task.args}
+        passed = (*BOOT_OPTIONS, *NETWORK_OPTIONS, *TREE_OPTIONS, "bios_waiting")
+        options = {option: self._task.args[option] for option in passed if option in self._task.args}
         return transaction.run_and_boot(self, "apply", {"documents": documents, **options}, task_vars)

@@ -44,6 +44,9 @@ class ActionModule(ActionBase):
         profile = site.pop("profile", None)
         if profile is not None:
             profiles.load(profile)
+        if site["sysroot"] != "/" and not self._task.check_mode and transaction.is_open(self._templar, task_vars):
+            raise AnsibleActionFail(f"{host}: sysroot {site['sysroot']}: a captured tree is only audited; run in check mode (--check), "
+                                    "or leave lowlatency_sysroot out; nothing was written")
         waiting, reboot_ok, timeout = (site.pop(option) for option in ("bios_waiting", "reboot_ok", "reboot_timeout"))
         if waiting and not self._task.check_mode and not transaction.was_booted(host):
             # Other CPUs or nodes come with the boot: whatever is planned before it is for another machine.

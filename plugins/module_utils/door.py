@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import agent, confirmed, runner
 from .domains import DOMAINS
-from .host.deployment import interpreter, kept
+from .host.deployment import PROGRAM, interpreter, kept
 from .host.files import locked
 from .host.journal import BrokenJournal
 from .host.machine import Host, Unreadable
@@ -51,6 +51,9 @@ BOOT_OPTIONS: dict[str, Any] = {
 # How long a network change waits for the controller to reach the host again.
 NETWORK_OPTIONS: dict[str, Any] = {"confirm_seconds": {"type": "int", "default": confirmed.SECONDS}}
 
+# Which machine: the live one, or a captured tree.
+TREE_OPTIONS: dict[str, Any] = {"sysroot": {"type": "path", "default": "/"}}
+
 PACKAGES = ("", "host", "model")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -75,8 +78,9 @@ def run_documents(module: AnsibleModule, documents: runner.Desired) -> None:
     if not module.check_mode and os.geteuid() != 0:
         module.fail_json(msg="writing these settings needs root; set become: true (check mode does not need it)")
     try:
+        host = _host_of(module)
         boot = runner.TRY if module.params.get("reboot_ok") else runner.SETTLE
-        transaction = runner.begin(Host(), documents, program(), boot, module.params.get("trial_seconds") or runner.TRIAL_SECONDS,
+        transaction = runner.begin(host, documents, program(host), boot, module.params.get("trial_seconds") or runner.TRIAL_SECONDS,
                                    module.params.get("confirm_seconds") or 0)
         outcome = runner.audit(transaction) if module.check_mode else runner.apply(transaction)
     except (runner.Refused, Unreadable, BrokenJournal, OSError) as error:
@@ -88,6 +92,19 @@ def run_documents(module: AnsibleModule, documents: runner.Desired) -> None:
     if outcome.errors and not module.check_mode:
         module.fail_json(msg="; ".join(f"{setting.subject}: {setting.reason}" for setting in outcome.errors), **result)
     module.exit_json(**result)
+
+
+
+def _host_of(module: AnsibleModule) -> Host:
+    """The live machine, or the captured tree of ``sysroot``, which is only audited; a failure of the module otherwise."""
+    sysroot = os.path.abspath(module.params.get("sysroot") or "/").replace("//", "/")
+    if sysroot == "/":
+        return Host()
+    if not module.check_mode:
+        module.fail_json(msg=f"sysroot {sysroot}: a captured tree is only audited; run in check mode (--check), or leave sysroot out")
+    if not os.path.isdir(sysroot):
+        module.fail_json(msg=f"sysroot {sysroot}: no such folder; give the folder that holds the machine's sys and proc")
+    return Host(sysroot, captured=True)
 
 
 def run_confirmation(module: AnsibleModule) -> None:
@@ -125,14 +142,22 @@ def _text(content: bytes | None) -> str:
     return "(program)\n" if content.startswith(b"#!") else content.decode("utf-8", "replace")
 
 
-def program() -> bytes:
-    """The agent's zipapp. Equal sources give equal bytes, so that a second run changes nothing."""
+def program(host: Host | None = None) -> bytes:
+    """The agent's zipapp. Equal sources give equal bytes, so that a second run changes nothing; a captured host has its own interpreter."""
     packed = io.BytesIO()
-    packed.write(f"#!{interpreter()}\n".encode())
+    packed.write(_first_line(host) or f"#!{interpreter()}\n".encode())
     with zipfile.ZipFile(packed, "a", zipfile.ZIP_STORED) as archive:
         for name, text in sorted(_sources().items()):
             archive.writestr(zipfile.ZipInfo(name, EPOCH), text)
     return packed.getvalue()
+
+
+
+def _first_line(host: Host | None) -> bytes:
+    """The line by which the program of a captured host names its interpreter; nothing for any other one."""
+    held = host.content_and_mode(PROGRAM)[0] if host is not None and host.captured else None
+    line = (held or b"").partition(b"\n")[0]
+    return line + b"\n" if line.startswith(b"#!/") else b""
 
 
 def _sources() -> Mapping[str, str]:

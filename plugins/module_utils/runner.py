@@ -37,6 +37,7 @@ from .model.setting import (
     judged,
     judged_live,
     merged_spec,
+    unsupported,
     without_items,
 )
 
@@ -154,12 +155,26 @@ def verify(transaction: Transaction) -> Outcome:
 
 
 def _audited(transaction: Transaction, surveys: list[Survey]) -> Outcome:
-    settings = tuple(setting for survey in surveys for setting in _with_files(transaction.host, survey))
+    settings = tuple(_as_captured(transaction.host, setting) for survey in surveys for setting in _with_files(transaction.host, survey))
     return Outcome(settings, any(_to_mend(setting) for setting in settings), _contents(transaction.host, surveys))
+
+
+
+def _as_captured(host: Host, setting: Setting) -> Setting:
+    """A setting as a captured tree can tell it: no watch is seen at work there, and without /etc nothing of what is kept in files."""
+    if not host.captured:
+        return setting
+    if setting.state == OK and setting.control in deployment.WATCHES:
+        return unsupported(setting.control, setting.name, setting.desired, "a captured tree does not tell whether it is active; a boot starts it")
+    if not host.has_configuration and setting.state in (OK, DRIFTED) and (setting.control.startswith("agent.") or str(setting.desired).startswith("sha256:")):
+        return unsupported(setting.control, setting.name, setting.desired, "a captured tree without /etc does not tell")
+    return setting
 
 
 def apply(transaction: Transaction, when: str = "") -> Outcome:
     """Make the host what is wanted; raises ``Refused``, before anything is written, where that cannot be right."""
+    if transaction.host.captured:
+        raise Refused(f"{transaction.host.root} is a captured tree, which is only audited; use check mode")
     with locked(transaction.host, PATIENCE):
         # whoever held the lock may have changed it since it was read
         transaction = replace(transaction, kept=deployment.kept(transaction.host))
@@ -384,6 +399,8 @@ def _survey(host: Host, domain: Domain, parts: Mapping[str, Mapping[str, Any]]) 
         state = domain.read(host, spec)
         plan = domain.plan(state, spec)
     except (SpecError, ProgramFailed, Unreadable, OSError) as error:
+        if host.captured and not isinstance(error, SpecError):
+            return Survey(domain, settings=(unsupported(domain.name, "all", None, f"a captured tree does not tell ({error})"),))
         return Survey(domain, problem=f"{domain.name}: {error}")
     return Survey(domain, spec, state, plan.settings, plan.files, lasting=_lasting(domain, plan))
 
@@ -396,6 +413,8 @@ def _lasting(domain: Domain, plan: Plan) -> frozenset[tuple[str, str]]:
 
 def _with_persistence(host: Host, survey: Survey, kept: Mapping[str, Mapping[str, Any]], *, possible: bool) -> Survey:
     """The survey judged; for what the agent sets at boot, the persisted value is what its kept specification leads to."""
+    if host.captured and not host.has_configuration and not survey.problem:
+        return replace(survey, settings=tuple(judged_live(setting, "a captured tree without /etc does not tell what lasts") for setting in survey.settings))
     if survey.domain.persistence != "agent" or survey.problem:
         return replace(survey, settings=tuple(judged(setting) for setting in survey.settings))
     if not possible:

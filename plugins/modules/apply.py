@@ -50,6 +50,12 @@ options:
         at once.
     type: int
     default: 120
+  sysroot:
+    description:
+      - Folder of a captured machine (C(sys), C(proc), C(etc)), to audit it instead of the live one. Check mode only.
+      - What only a live kernel or service manager can tell is V(unsupported), with that as its reason.
+    type: path
+    default: /
 """
 
 EXAMPLES = r"""
@@ -116,12 +122,17 @@ rebooted:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS, NETWORK_OPTIONS, run_documents
+from ansible_collections.lowlatency.fleet.plugins.module_utils.door import (
+    BOOT_OPTIONS,
+    NETWORK_OPTIONS,
+    TREE_OPTIONS,
+    run_documents,
+)
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec={"documents": {"type": "dict"}, "bios_waiting": {"type": "list", "elements": "str", "default": []},
-                                          **BOOT_OPTIONS, **NETWORK_OPTIONS}, supports_check_mode=True)
+                                          **BOOT_OPTIONS, **NETWORK_OPTIONS, **TREE_OPTIONS}, supports_check_mode=True)
     run_documents(module, module.params["documents"] or {})
 
 

@@ -14,10 +14,16 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.lowlatency.fleet.plugins.action import bios_redfish as redfish_action
+from ansible_collections.lowlatency.fleet.plugins.action import captures as captures_action
 from ansible_collections.lowlatency.fleet.plugins.action import driver_sources as sources_action
 from ansible_collections.lowlatency.fleet.plugins.action import preflight as preflight_action
 from ansible_collections.lowlatency.fleet.plugins.module_utils.domains import DOMAINS
-from ansible_collections.lowlatency.fleet.plugins.module_utils.door import BOOT_OPTIONS, NETWORK_OPTIONS, extra_options
+from ansible_collections.lowlatency.fleet.plugins.module_utils.door import (
+    BOOT_OPTIONS,
+    NETWORK_OPTIONS,
+    TREE_OPTIONS,
+    extra_options,
+)
 from ansible_collections.lowlatency.fleet.plugins.module_utils.model import (
     bios,
     buffers,
@@ -57,7 +63,7 @@ FROM_OUTSIDE = {"lowlatency_profile"}
 SITE = {"lowlatency_nics", "lowlatency_application_cores", "lowlatency_application_cpulist", "lowlatency_hugepages", "lowlatency_hugepages_mounts",
         "lowlatency_services", "lowlatency_bypass_profiles",
         "lowlatency_nic_policy", "lowlatency_smt_policy", "lowlatency_bios_policy",
-        "lowlatency_reboot_ok", "lowlatency_reboot_timeout", "lowlatency_trial_seconds", "lowlatency_confirm_seconds"}
+        "lowlatency_reboot_ok", "lowlatency_reboot_timeout", "lowlatency_trial_seconds", "lowlatency_confirm_seconds", "lowlatency_sysroot"}
 
 
 def loaded(name: str) -> Any:
@@ -142,9 +148,10 @@ def as_documented(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 SPECS = {**{name: {**domain.options, **extra_options(name)} for name, domain in DOMAINS.items()},
-         "nic_update": UPDATE_OPTIONS, "driver_sources": sources_action.OPTIONS, "preflight": preflight_action.OPTIONS,
+         "nic_update": UPDATE_OPTIONS, "driver_sources": sources_action.OPTIONS, "preflight": preflight_action.OPTIONS, "captures": captures_action.OPTIONS,
          "bios_redfish": redfish_action.OPTIONS,
-         "apply": {"documents": {"type": "dict"}, "bios_waiting": {"type": "list", "elements": "str", "default": []}, **BOOT_OPTIONS, **NETWORK_OPTIONS},
+         "apply": {"documents": {"type": "dict"}, "bios_waiting": {"type": "list", "elements": "str", "default": []}, **BOOT_OPTIONS, **NETWORK_OPTIONS,
+                   **TREE_OPTIONS},
          "confirm": {"identity": {"type": "str", "required": True}}}
 
 
@@ -194,7 +201,7 @@ def test_what_preflight_takes_is_what_the_partition_knows() -> None:
     beside = {"profile", "sysroot", "all_nics", "hugepages", "services", "bypass_profiles", *OF_BOOTS}
     assert set(preflight_action.OPTIONS) - beside == set(Intent.__dataclass_fields__)
     role = set(defaults("preflight"))
-    assert {f"preflight_{name}" for name in preflight_action.OPTIONS} - {"preflight_profile", "preflight_sysroot"} == role
+    assert {f"preflight_{name}" for name in preflight_action.OPTIONS} - {"preflight_profile"} == role
     for name, option in preflight_action.OPTIONS.items():
         if "default" in option and name in Intent.__dataclass_fields__ and name != "nics":
             assert option["default"] == Intent.__dataclass_fields__[name].default, name

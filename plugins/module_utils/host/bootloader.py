@@ -67,6 +67,8 @@ def next_boot(host: Host) -> NextBoot:
     try:
         return loader_of(host).next_boot()
     except (LoaderError, Unreadable) as error:
+        if host.captured and (isinstance(error, Unreadable) or not host.is_dir("/boot")):
+            return NextBoot(problem=f"a captured tree does not tell what boots next ({error}); capture the host as root", silent=True)
         return NextBoot(problem=f"{error}; audit as root (become: true)" if isinstance(error, Unreadable) else str(error))
 
 

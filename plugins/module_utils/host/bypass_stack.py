@@ -84,7 +84,8 @@ def read_stack(host: Host, spec: Mapping[str, Any]) -> StackState:
     later = running if following == release else _kernel(host, following, modules) if following else None
     return StackState(
         container, files, profiles, running, later, unknown, loaded, _sources(host), _library(host, stack, facts.architecture),
-        _told(host) if stack == ONLOAD else "", _ports(host, spec), host.exists(REGISTER), only_signed(host), facts.family)
+        _told(host) if stack == ONLOAD else "", _ports(host, spec), host.exists(REGISTER), only_signed(host), facts.family,
+        "a captured tree does not hold the modules of its kernels" if host.captured else "")
 
 
 def _loaded(host: Host, module: str) -> Loaded:

@@ -42,6 +42,8 @@ PORTS_FILE = f"{UNITS}/{PORTS}"
 PORTS_ENABLED = f"{UNITS}/multi-user.target.wants/{PORTS}"
 # The domain whose ports are taken before anything configures them.
 PORTS_DOMAIN = "pci_driver"
+# What only the service manager tells of: whether a watch is at work.
+WATCHES = ("agent.watch", "agent.routes")
 RULES_FILE = "/etc/udev/rules.d/90-lowlatency.rules"
 # What an event of a NIC, or of a route, undoes: names of domains, in their order.
 NIC_DOMAINS = ("ethtool", "irq_affinity", "qdisc", ROUTES_DOMAIN)
@@ -235,6 +237,8 @@ def desired_text(desired: Mapping[str, Any]) -> bytes:
 
 def impossible(host: Host) -> str:
     """Why no agent can run at boot here, or nothing."""
+    if host.captured and host.is_dir("/run") and not host.is_dir("/run/systemd/system"):
+        return "systemd does not run there"
     return without_systemd(host) if host.live else ""
 
 

@@ -57,7 +57,9 @@ def read_ethtool(host: Host, spec: Mapping[str, Any]) -> EthtoolState:
     """Every NIC of ``spec['nics']``, in that order, as far as something is wanted of it; what is wrong with one is told in its state."""
     protected, nics = management_interfaces(host), spec.get("nics") or []
     others = read_competitors(host, [name for name in (interface_of(host, nic) for nic in nics) if name], irq=False)
-    with Ioctl() as old, _netlink() as new:
+    with contextlib.ExitStack() as stack:
+        # of a captured tree, this machine's own kernel has nothing to say
+        old, new = (stack.enter_context(Ioctl()), stack.enter_context(_netlink())) if not host.captured else (None, None)
         return EthtoolState(tuple(_nic_state(host, spec, nic, protected, old, new) for nic in nics), spec, others)
 
 
@@ -74,12 +76,13 @@ def _netlink() -> Iterator[Netlink | None]:
         yield link
 
 
-def _nic_state(host: Host, spec: Mapping[str, Any], nic: Mapping[str, Any], protected: Mapping[str, str], old: Ioctl, new: Netlink | None) -> NicState:
+def _nic_state(host: Host, spec: Mapping[str, Any], nic: Mapping[str, Any], protected: Mapping[str, str], old: Ioctl | None,
+               new: Netlink | None) -> NicState:
     interface = interface_of(host, nic)
     if interface is None:
         return NicState(identity(nic), unreadable=not_an_interface(host, nic))
-    if not host.live:
-        return NicState(interface, unreadable="a captured tree does not hold what ethtool tells of a NIC")
+    if old is None or not host.live:
+        return _captured_nic(host, interface, protected)
     driver, version, firmware = ioctl.driver_info(old, interface)
     refused = remembered(host, REFUSED).get(f"{interface} {driver} {version}", {})
     wanted = wanted_of(spec, nic)
@@ -90,6 +93,13 @@ def _nic_state(host: Host, spec: Mapping[str, Any], nic: Mapping[str, Any], prot
         return replace(state, **_steering(old, interface, wanted.mappings[RSS], asked=bool(wanted.rules or wanted.only_these_rules)))
     except OSError as error:
         return NicState(interface, driver, unreadable=f"{error.strerror or error} while it was read")
+
+
+def _captured_nic(host: Host, interface: str, protected: Mapping[str, str]) -> NicState:
+    """What files tell of a NIC: RPS, RFS and NAPI. All else takes a kernel that answers."""
+    driver, silent = host.link_name(f"{NET}/{interface}/device/driver") or "", "a captured tree does not hold what ethtool tells of a NIC"
+    return NicState(interface, driver, guard=guard(host, interface, protected), queues=queue_values(host, interface), napi=napi_values(host, interface),
+                    missing=dict.fromkeys(PARAMETER_GROUPS, silent), silent=silent)
 
 
 def _has_carrier(host: Host, interface: str) -> bool:

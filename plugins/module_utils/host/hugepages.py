@@ -64,6 +64,7 @@ def read_hugepages(host: Host, spec: Mapping[str, Any]) -> HugepagesState:
         sizes=frozenset(size for size, kib in SIZE_KIB.items() if host.is_dir(f"{KERNEL_PAGES}/hugepages-{kib}kB")),
         default_size=size_of(f"{_amounts(host, '/proc/meminfo').get('Hugepagesize', 0)}K"),
         without=without_systemd(host) if host.live and paths else "",
+        captured=host.captured,
     )
 
 

@@ -73,7 +73,7 @@ def _irq(host: Host, number: int, refused: Mapping[str, str]) -> Irq | None:
     action = ",".join(actions)
     immovable = refused.get(f"{number} {action}", "")
     try:
-        if not os.stat(host.path(f"{folder}/smp_affinity_list")).st_mode & 0o200:
+        if not os.stat(host.followed(f"{folder}/smp_affinity_list")).st_mode & 0o200:
             immovable = "managed by the kernel, which does not let it be moved"
     except OSError:
         immovable = "has no affinity file"

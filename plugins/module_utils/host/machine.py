@@ -26,16 +26,26 @@ class Unreadable(Exception):
 
 
 class Host:
-    """The files of one machine. ``root`` is ``/`` for the live one, a folder for a captured one."""
+    """The files of one machine. ``root`` is ``/`` for the live one, a folder for another one.
 
-    def __init__(self, root: str = "/") -> None:
+    ``captured`` says that these files are all there is: no program, no kernel and no service manager can be asked about the machine, and nothing
+    is ever written there.
+    """
+
+    def __init__(self, root: str = "/", *, captured: bool = False) -> None:
         self.root = os.path.abspath(root)
+        self.captured = captured
         self._folders: dict[str, str] = {}
 
     @property
     def live(self) -> bool:
         """Whether this is the machine we run on (programs and system calls speak of it)."""
         return self.root == "/"
+
+    @property
+    def has_configuration(self) -> bool:
+        """Whether the tree has the configuration of its machine, and not only what its kernel showed; a capture of ours says so."""
+        return self.exists("/capture.txt") or self.is_dir("/etc/systemd")
 
     def path(self, name: str) -> str:
         """Where the absolute ``name`` of the machine lies for us."""
@@ -110,7 +120,7 @@ class Host:
     def content_and_mode(self, name: str) -> tuple[bytes | None, int]:
         """The bytes of a file and its permission bits; None and 0 when there is none to be read."""
         try:
-            with open(self.path(name), "rb") as stream:
+            with open(self.followed(name), "rb") as stream:
                 return stream.read(), os.fstat(stream.fileno()).st_mode & 0o7777
         except OSError:
             return None, 0

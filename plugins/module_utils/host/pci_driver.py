@@ -70,6 +70,7 @@ def _device(host: Host, pci: str, management: Mapping[str, str], routes: Mapping
         functions=int(functions) if functions.isdecimal() else 0,
         group=group, neighbours=_neighbours(host, pci, group), node=_who_may_open(host, group),
         holders=tuple(_holders(host, group)) if held and group else (),
+        silent="a captured tree has no devices" if host.captured else "",
     )
 
 

@@ -62,14 +62,21 @@ def read_qdiscs(host: Host, spec: Mapping[str, Any]) -> QdiscState:
         return QdiscState(tuple(Link(identity(nic)) for nic in nics))
     release = host.read_if_there("/proc/sys/kernel/osrelease") or ""
     if not host.live:
-        reason = "a captured tree does not hold queueing disciplines"
-        return QdiscState(tuple(Link(identity(nic), unreadable=reason) for nic in nics), kernel=release)
+        return QdiscState(tuple(_captured_link(host, nic) for nic in nics), kernel=release)
     protected = management_interfaces(host)
     with Netlink(ROUTE) as wire:
         tables, trees = _links(wire), _trees(wire)
     links = tuple(_link(host, nic, protected, tables, trees) for nic in nics)
     seen = {qdisc.kind for tree in trees.values() for qdisc in tree.values()}
     return QdiscState(links, _kinds(host, release, seen), release, container_kind(host))
+
+
+def _captured_link(host: Host, nic: Mapping[str, Any]) -> Link:
+    """An interface that is there, of which no kernel can be asked."""
+    interface = interface_of(host, nic)
+    if interface is None:
+        return Link(identity(nic), unreadable=not_an_interface(host, nic))
+    return Link(interface, silent="a captured tree does not hold queueing disciplines", guard=guard(host, interface, management_interfaces(host)))
 
 
 def _link(host: Host, nic: Mapping[str, Any], protected: Mapping[str, str], links: Mapping[str, tuple[int, int]],

@@ -44,7 +44,7 @@ def _found(host: Host, entry: Mapping[str, Any]) -> Found:
     if entry_problems(entry):
         return Found()  # the plan tells
     if not host.live:
-        return Found(unreadable="a captured tree does not hold the kernel's routes")
+        return Found(silent="a captured tree does not hold the kernel's routes")
     interface = entry.get("interface")
     if interface and str(interface) not in host.names(NET):
         return Found(unreadable=f"no interface {interface} on this host; there are: {', '.join(host.names(NET))}")

@@ -24,7 +24,7 @@ def read_sack_filter(host: Host, spec: Mapping[str, Any]) -> SackState:
     """What the host has of it; where nothing is asked for, a host without nft has nothing."""
     enabled = all(os.path.lexists(host.path(link)) for link in LINKS)
     state = SackState(file=host.content_and_mode(FILE)[0], unit=host.content_and_mode(UNIT_FILE)[0], enabled=enabled,
-                      impossible=without_systemd(host), nft=shutil.which("nft") is not None)
+                      impossible=without_systemd(host), nft=shutil.which("nft") is not None, captured=host.captured)
     if state.impossible or not state.nft:
         return state
     try:

@@ -48,7 +48,7 @@ def read_services(host: Host, spec: Mapping[str, Any]) -> ServicesState:
                  and host.exists(f"{UNITS}/{name}/{DROP_IN}"))
     reason = without_systemd(host)
     if reason or not (services or left or spec.get("manager_cpus")):
-        return ServicesState(left=left, without=reason)
+        return ServicesState(left=left, without=reason, captured=host.captured)
     shown = _shown(list(services)) if services else {}
     ports = {port: host.link_name(f"{DEVICES}/{port}/iommu_group") or "" for service in services.values() for port in service.get("ports") or []}
     units = {name: _unit(host, name, values, services[name], ports) for name, values in shown.items()}

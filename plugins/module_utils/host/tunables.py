@@ -33,10 +33,10 @@ def write_tunable(host: Host, state: TunablesState, setting: Setting) -> None:
 
 
 def _tunable(host: Host, key: str) -> Tunable:
-    path = host.path(proc_path(key))
-    if not os.path.isfile(path):
-        return Tunable(None, writable=False)
     try:
+        path = host.followed(proc_path(key))
+        if not os.path.isfile(path):
+            return Tunable(None, writable=False)
         return Tunable(host.read(proc_path(key)), writable=bool(os.stat(path).st_mode & 0o200))
     except Unreadable as error:
         return Tunable("", unreadable=error.why)

@@ -104,7 +104,8 @@ class StackState:
     the one that boots ``next`` (None, and why in ``next_unknown``); modules that are ``loaded``; the DKMS ``sources`` (``name/version``) by module.
 
     ``library`` is its path, empty where it is missing, ``told`` what the tool says of the library's version. ``afxdp`` says whether NICs can
-    be registered, ``only_signed`` whether the kernel loads signed modules only.
+    be registered, ``only_signed`` whether the kernel loads signed modules only. ``silent`` says why modules cannot be
+    asked at all.
     """
 
     container: str = ""
@@ -121,6 +122,7 @@ class StackState:
     afxdp: bool = False
     only_signed: bool = False
     family: str = ""
+    silent: str = ""
 
 
 # --- the wish ---------------------------------------------------------------------------------------------------------
@@ -305,9 +307,10 @@ def plan(state: StackState, spec: Mapping[str, Any]) -> Plan:
     if not stack:
         return Plan((*_unloaded(state, spec), *_gone(state, ())))
     settings = (*_built(state, spec), *_loaded(state, spec), *_options(state, spec), *_registered(state, spec), *_findings(state, spec))
-    reason = f"belongs to the machine, not to this container ({state.container})" if state.container else _without_nic(state, stack)
+    reason = f"belongs to the machine, not to this container ({state.container})" if state.container else _without_nic(state, stack) or state.silent
     if reason:
-        return Plan(tuple(unsupported(setting.control, setting.name, setting.desired, reason) for setting in settings))
+        told = tuple(unsupported(setting.control, setting.name, setting.desired, reason) for setting in settings)
+        return Plan(told, _files(state, spec) if reason == state.silent else ())
     files = _files(state, spec)
     return Plan((*settings, *_gone(state, files)), files)
 

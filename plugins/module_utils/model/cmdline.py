@@ -16,7 +16,7 @@ from typing import Any
 
 from . import hugepages
 from .cpuset import PLANNED, format_cpulist, parse_cpulist
-from .setting import ERROR, Plan, Setting, SpecError, unsupported
+from .setting import ERROR, UNSUPPORTED, Plan, Setting, SpecError, unsupported
 
 Tokens = tuple[str, ...]
 
@@ -135,7 +135,7 @@ class NextBoot:
     """What the next boot brings: the arguments of the entry that boots by default, and those that ``file`` says are ours.
 
     ``said`` are the words in the loader's other files, None where there are no such files; ``where`` names these files.
-    ``problem`` says why all that could not be told; ``repeats`` whether the loader's tool can hold one key twice.
+    ``problem`` says why all that could not be told, ``silent`` that nobody could be asked; ``repeats`` whether the loader's tool can hold one key twice.
     """
 
     tokens: Tokens = ()
@@ -145,6 +145,7 @@ class NextBoot:
     where: str = ""
     problem: str = ""
     repeats: bool = True
+    silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -418,7 +419,7 @@ def plan(state: CmdlineState, spec: Mapping[str, Any]) -> Plan:
         reason = f"the kernel belongs to the machine, not to this container ({state.container})"
         return Plan(tuple(unsupported(f"cmdline.{key}", key, wanted(spec).get(key), reason) for key in keys))
     if state.boot.problem:
-        return Plan((Setting("cmdline.loader", "boot loader", None, state=ERROR, reason=state.boot.problem),))
+        return Plan((Setting("cmdline.loader", "boot loader", None, state=UNSUPPORTED if state.boot.silent else ERROR, reason=state.boot.problem),))
     effective = supported(state, spec)
     _refuse(state, effective)
     settings = [_setting(state, spec, key, effective) for key in keys]

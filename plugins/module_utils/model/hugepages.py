@@ -91,7 +91,8 @@ class Mount:
 class HugepagesState:
     """The nodes and mount points asked for. ``boot`` is what the next boot's command line asks for, None where ``boot_unknown`` says why.
 
-    ``sizes`` are those the kernel has, ``default_size`` is its default one; ``without`` says why there is no service manager.
+    ``sizes`` are those the kernel has, ``default_size`` is its default one; ``without`` says why there is no service manager. A ``captured`` tree
+    may not tell what boots next.
     """
 
     nodes: Mapping[int, Node] = field(default_factory=dict)
@@ -102,6 +103,7 @@ class HugepagesState:
     default_size: str = ""
     container: str = ""
     without: str = ""
+    captured: bool = False
 
 
 # --- what a site needs ------------------------------------------------------------------------------------------------
@@ -461,6 +463,8 @@ def _page_setting(state: HugepagesState, page: Page) -> Setting:
         return Setting(control, page.name, desired, str(current))
     persisted = _at_boot(state, page)
     reason = ""
+    if persisted is None and state.captured and str(current) == desired:
+        return unsupported(control, page.name, desired, f"a captured tree does not tell what the next boot brings ({state.boot_unknown})", str(current))
     if persisted is None:
         reason = f"what the next boot brings is not known: {state.boot_unknown}"
     elif persisted != desired:

@@ -60,7 +60,8 @@ class NicState:
     ``parameters`` has those that the driver has, by group; ``missing`` says of a group why there is none. ``table`` is the RSS
     indirection table, ``hashes`` the fields hashed by packet type, ``rules`` the steering rules in place (None: the driver has no
     such thing), ``queues`` and ``napi`` the values of its files in sysfs: ``{("rx-0", "rps_cpus"): "0-3"}``, ``{"threaded": "0"}``. ``carrier``
-    says whether it has a link, ``refused`` what this driver was seen to refuse since the boot, by the setting's name.
+    says whether it has a link, ``refused`` what this driver was seen to refuse since the boot, by the setting's name. ``silent`` says why the driver
+    could not be asked at all (a captured tree).
     """
 
     interface: str
@@ -79,6 +80,7 @@ class NicState:
     napi: Mapping[str, str] = field(default_factory=dict)
     carrier: bool = False
     refused: Mapping[str, str] = field(default_factory=dict)
+    silent: str = ""
 
     @property
     def software(self) -> str:
@@ -273,7 +275,7 @@ def _feature_setting(nic: NicState, name: str, on: bool) -> Setting:
     control, desired = f"net.offload.{name}", _word(on)
     subject = f"{nic.interface}.{name}"
     if nic.features is None:
-        return unsupported(control, subject, desired, f"driver {nic.driver or '?'} answers no feature requests")
+        return unsupported(control, subject, desired, nic.silent or f"driver {nic.driver or '?'} answers no feature requests")
     bits = bits_of(name, nic.features).values()
     if not bits:
         return unsupported(control, subject, desired, f"driver {nic.driver or '?'} has no such feature")
@@ -294,7 +296,7 @@ def _spread_settings(nic: NicState, spread: Mapping[str, Any], queues: int) -> I
     subject = f"{nic.interface}.indirection"
     if "equal" in spread or "weight" in spread:
         if nic.table is None:
-            yield unsupported(RSS_CONTROL, subject, "table", f"driver {nic.driver or '?'} has no RSS indirection table")
+            yield unsupported(RSS_CONTROL, subject, "table", nic.silent or f"driver {nic.driver or '?'} has no RSS indirection table")
         else:
             entries = steering.table(spread, len(nic.table), queues or max(nic.table, default=0) + 1)
             yield Setting(RSS_CONTROL, subject, steering.table_text(entries), steering.table_text(nic.table))
@@ -303,7 +305,7 @@ def _spread_settings(nic: NicState, spread: Mapping[str, Any], queues: int) -> I
         if name in nic.hashes:
             yield Setting(RSS_CONTROL, subject, desired, nic.hashes[name])
         else:
-            yield unsupported(RSS_CONTROL, subject, desired, f"driver {nic.driver or '?'} tells no hash fields of {name}")
+            yield unsupported(RSS_CONTROL, subject, desired, nic.silent or f"driver {nic.driver or '?'} tells no hash fields of {name}")
 
 
 def _rule_settings(nic: NicState, wanted: Wanted, queues: int) -> Iterator[Setting]:
@@ -319,7 +321,7 @@ def _rule_settings(nic: NicState, wanted: Wanted, queues: int) -> Iterator[Setti
     for rule in rules:
         subject = f"{nic.interface}.{rule.flow}"
         if nic.rules is None:
-            yield unsupported(RULE_CONTROL, subject, rule.target, f"driver {nic.driver or '?'} takes no steering rules")
+            yield unsupported(RULE_CONTROL, subject, rule.target, nic.silent or f"driver {nic.driver or '?'} takes no steering rules")
         else:
             yield Setting(RULE_CONTROL, subject, rule.target, held[rule.flow].target if rule.flow in held else None)
     for flow, rule in held.items():
@@ -358,7 +360,9 @@ def _seen_refused(setting: Setting, nic: NicState) -> Setting:
 
 
 def _required(settings: list[Setting], nic: NicState, wanted: Wanted) -> list[Setting]:
-    """The settings, with an error for each that the profile requires and this NIC has not."""
+    """The settings, with an error for each that the profile requires and this NIC has not; where nobody could ask it, none is known to be missing."""
+    if nic.silent:
+        return settings
     return [_as_error(setting, nic) if setting.state == UNSUPPORTED and is_required(setting, wanted.required) else setting for setting in settings]
 
 

@@ -44,7 +44,7 @@ class Device:
 
     ``driver`` is the one that has it now, ``management`` and ``used`` say why it must not be taken from the kernel. ``group`` is its IOMMU group ("" for
     none), ``neighbours`` are the other devices of that group that the kernel drives, ``node`` who may open the group's device, ``holders`` the processes that
-    have it open (told of ports that go back).
+    have it open (told of ports that go back). ``silent`` says why ``node`` cannot be told.
     """
 
     pci: str
@@ -59,6 +59,7 @@ class Device:
     neighbours: tuple[str, ...] = ()
     node: str = ""
     holders: tuple[str, ...] = ()
+    silent: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,8 @@ def _settings(state: PciState, spec: Mapping[str, Any], device: Device) -> list[
     reason = "the IOMMU is off until the next boot" if waits else ""
     driver = Setting(DRIVER, device.pci, VFIO, device.driver or None, reason=reason, needs_reboot=waits)
     group = spec.get("group")
+    if device.driver == VFIO and group and device.silent:
+        return [driver, unsupported(ACCESS, device.pci, f"group {group}", device.silent)]
     if device.driver != VFIO or not device.node or not group:
         return [driver]
     return [driver, Setting(ACCESS, device.pci, f"group {group}", device.node)]

@@ -115,7 +115,7 @@ class Qdisc:
 @dataclass(frozen=True)
 class Link:
     """One interface: its root, and below ``mq`` the qdisc of each transmit queue, from 1. ``several`` says whether its driver can have
-    several, ``guard`` why it must not be reconfigured, ``unreadable`` why it could not be read."""
+    several, ``guard`` why it must not be reconfigured, ``unreadable`` why it could not be read, ``silent`` why nobody can be asked."""
 
     interface: str
     index: int = 0
@@ -124,6 +124,7 @@ class Link:
     queues: Mapping[int, Qdisc] = field(default_factory=dict)
     guard: str = ""
     unreadable: str = ""
+    silent: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,8 @@ def _setting(state: QdiscState, link: Link, nic: Mapping[str, Any], wanted: Mapp
     if reasons:
         return Setting(CONTROL, identity(nic), None, state=ERROR, reason="; ".join(reasons))
     kind, options = str(wanted["kind"]), wanted.get("options") or {}
+    if link.silent:
+        return unsupported(CONTROL, link.interface, kind, link.silent)
     names = [str(name) for name in options]
     leaf = leaf_text(kind, {name: OPTIONS[kind][name].number(str(value)) for name, value in options.items()}, names)
     desired, current = f"{MQ} + {leaf}" if link.several else leaf, tree_text(link, names)

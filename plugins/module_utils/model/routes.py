@@ -97,11 +97,15 @@ def _lasting(hop: Mapping[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Found:
-    """What one entry of the specification selects, or why that could not be told. ``there`` are the routes it was chosen from."""
+    """What one entry of the specification selects, or why that could not be told: ``unreadable`` where it went wrong, ``silent`` where nobody can be asked.
+
+    ``there`` are the routes it was chosen from.
+    """
 
     routes: tuple[Route, ...] = ()
     there: tuple[Route, ...] = ()
     unreadable: str = ""
+    silent: str = ""
 
 
 @dataclass(frozen=True)
@@ -260,6 +264,9 @@ def plan(state: RoutesState, spec: Mapping[str, Any]) -> Plan:
     meant: dict[str, dict[str, str]] = {}
     routes: dict[str, tuple[Route, Found]] = {}
     for entry, found in sorted(zip(spec.get("routes") or [], state.found), key=lambda pair: _specific(pair[0])):
+        if found.silent:
+            settings.append(unsupported(CONTROL, item_name(entry), None, found.silent))
+            continue
         metrics, reasons = _wanted_of(spec, entry, found)
         if reasons:
             settings.append(Setting(CONTROL, item_name(entry), None, state=ERROR, reason="; ".join(dict.fromkeys(reasons))))

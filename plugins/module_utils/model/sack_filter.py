@@ -63,7 +63,7 @@ WantedBy={" ".join(WANTED_BY)}
 class SackState:
     """What a host has of it: ``table`` in the form of ``filter_text`` (None: no such table), the bytes of the two owned files, and whether
     the unit is enabled and active. ``impossible`` says why it cannot be here, ``unreadable`` why the table could not be read; ``nft`` whether
-    the program is installed."""
+    the program is installed, ``captured`` whether this is a tree of files, which are judged although no table can be seen."""
 
     table: str | None = None
     file: bytes | None = None
@@ -73,6 +73,7 @@ class SackState:
     nft: bool = True
     impossible: str = ""
     unreadable: str = ""
+    captured: bool = False
 
     @property
     def traces(self) -> bool:
@@ -178,13 +179,13 @@ def plan(state: SackState, spec: Mapping[str, Any]) -> Plan:
         kept = "in the files" if state.file is not None or state.unit is not None or state.enabled else None
         return Plan((Setting(CONTROL, TABLE, None, state.table, kept),) if state.traces else ())
     desired = filter_text(prefixes)
+    files = (OwnedFile(FILE_CONTROL, FILE, table_text(prefixes)), OwnedFile(UNIT_CONTROL, UNIT_FILE, UNIT_TEXT.encode()))
     if state.impossible:
-        return Plan((unsupported(CONTROL, TABLE, desired, state.impossible),))
+        return Plan((unsupported(CONTROL, TABLE, desired, state.impossible),), files if state.captured else ())
     if not state.nft:
         raise SpecError(f"SACK off towards {desired}: takes nftables, which is not installed; install the package nftables")
     if state.unreadable:
         return Plan((Setting(CONTROL, TABLE, desired, state=ERROR, reason=state.unreadable),))
-    files = (OwnedFile(FILE_CONTROL, FILE, table_text(prefixes)), OwnedFile(UNIT_CONTROL, UNIT_FILE, UNIT_TEXT.encode()))
     lasts = state.enabled and state.active and (state.file, state.unit) == tuple(file.content for file in files)
     persisted = desired if lasts else "otherwise" if state.file is not None else None
     return Plan((Setting(CONTROL, TABLE, desired, state.table, persisted, reason=COST if state.table in (None, desired) else ""),), files)

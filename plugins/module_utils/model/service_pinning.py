@@ -70,7 +70,8 @@ class Unit:
 @dataclass(frozen=True)
 class ServicesState:
     """The units asked for, units that have a drop-in of ours and are not asked for, threads of others that were placed on application CPUs, the CPUs of the
-    service manager and what its file holds; ``without`` says why there is no service manager to ask."""
+    service manager and what its file holds; ``without`` says why there is no service manager to ask; of a ``captured`` tree, the files are
+    judged all the same."""
 
     units: Mapping[str, Unit] = field(default_factory=dict)
     left: tuple[str, ...] = ()
@@ -78,6 +79,7 @@ class ServicesState:
     manager: frozenset[int] = frozenset()
     manager_file: bytes | None = None
     without: str = ""
+    captured: bool = False
 
 
 # --- the specification -------------------------------------------------------------------------------------------------
@@ -193,9 +195,11 @@ def plan(state: ServicesState, spec: Mapping[str, Any]) -> Plan:
     """The drop-ins and whether they are loaded, then what the live threads say of each service, and who else is on its CPUs."""
     services = sorted(spec.get("services") or [], key=lambda service: str(service["unit"]))
     manager = str(spec.get("manager_cpus") or "")
-    if state.without:
-        return Plan(tuple(unsupported(CPUS, service["unit"], service["cpus"], state.without) for service in services))
     files = [OwnedFile(FILE, drop_in(service["unit"]), drop_in_text(service)) for service in services]
+    if state.without:
+        files += [OwnedFile(MANAGER_CONTROL, MANAGER_FILE, manager_text(manager))] if manager else []
+        told = tuple(unsupported(CPUS, service["unit"], service["cpus"], state.without) for service in services)
+        return Plan(told, tuple(files) if state.captured else ())
     settings = [Setting(GONE, unit, None, drop_in(unit), drop_in(unit), reason="no service of the plan any more") for unit in state.left]
     settings += [setting for service in services for setting in _of_service(state, service, _cpus(spec.get("application_cpus")) or frozenset())]
     if manager:

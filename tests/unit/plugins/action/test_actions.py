@@ -128,9 +128,9 @@ class Connection:
         self.resets += 1
 
 
-def act(plugin: Any, runs: Runs, arguments: dict[str, Any], *, role: str = "", transport: str = "ssh", **variables: Any) -> dict[str, Any]:
+def act(plugin: Any, runs: Runs, arguments: dict[str, Any], *, role: str = "", transport: str = "ssh", check: bool = False, **variables: Any) -> dict[str, Any]:
     named = SimpleNamespace(get_name=lambda: role) if role else None
-    task = SimpleNamespace(args=dict(arguments), async_val=0, check_mode=False, action="a", _role=named)
+    task = SimpleNamespace(args=dict(arguments), async_val=0, check_mode=check, action="a", _role=named)
     connection = Connection(transport)
     action = plugin.ActionModule(task, connection, None, None, SimpleNamespace(template=lambda value: value), None)
     action._execute_module = runs
@@ -220,6 +220,13 @@ def test_a_failure_names_the_host() -> None:
 
 
 # --- apply ------------------------------------------------------------------------------------------------------------
+
+
+def test_apply_passes_the_captured_tree_on(runs: Runs) -> None:
+    transaction.begin("h")
+    transaction.join("h", "units", "a", {"removed": ["x"]})
+    act(apply, runs, {"sysroot": "/srv/h"})
+    assert runs.seen[0][1]["sysroot"] == "/srv/h"
 
 
 def test_apply_sends_all_that_joined_in_one_execution_and_closes(runs: Runs) -> None:
@@ -420,6 +427,15 @@ def test_preflight_refuses_and_opens_nothing(surveyed: Runs, arguments: dict[str
         act(preflight, surveyed, arguments)
     with pytest.raises(AnsibleActionFail, match="no transaction is open"):
         transaction.take("h")
+
+
+def test_a_real_run_on_a_captured_tree_stops_before_any_role(surveyed: Runs) -> None:
+    with pytest.raises(AnsibleActionFail, match=r"h: sysroot /srv/h: a captured tree is only audited; run in check mode"):
+        act(preflight, surveyed, {"sysroot": "/srv/h"}, lowlatency_transaction=True)
+    assert surveyed.seen == []
+    act(preflight, surveyed, {"sysroot": "/srv/h"})
+    act(preflight, surveyed, {"sysroot": "/srv/h"}, check=True, lowlatency_transaction=True)
+    assert surveyed.seen == [("lowlatency.fleet.topology_info", {"sysroot": "/srv/h"})] * 2
 
 
 def test_an_unknown_profile_stops_before_the_host_is_asked(surveyed: Runs) -> None:

@@ -28,7 +28,7 @@ class Ended(Exception):
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = tunable_machine(tmp_path).root
     monkeypatch.setattr(door, "Host", lambda: Host(str(made)))
-    monkeypatch.setattr(door, "program", lambda: fixture_host.PROGRAM)
+    monkeypatch.setattr(door, "program", lambda host=None: fixture_host.PROGRAM)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     return made
 

@@ -146,7 +146,7 @@ def of_tree(machine: FixtureMachine, *nics: dict[str, Any], **spec: Any) -> Etht
 
 
 def test_a_captured_tree_says_that_it_holds_no_features(machine: FixtureMachine) -> None:
-    assert "captured tree" in of_tree(machine, {"interface": "eth0"}).nics[0].unreadable
+    assert "captured tree" in of_tree(machine, {"interface": "eth0"}).nics[0].silent
 
 
 @pytest.mark.parametrize("address", ["0000:05:00.0", "0000:05:00.0".upper()])

@@ -175,7 +175,9 @@ def test_whether_the_kernel_has_the_kind(monkeypatch: pytest.MonkeyPatch, host: 
 
 
 def test_a_captured_tree_and_an_interface_that_is_not_there(monkeypatch: pytest.MonkeyPatch, host: Machine, tmp_path: Path) -> None:
-    assert "captured tree" in plan(read_qdiscs(Host(str(tmp_path)), spec()), spec()).settings[0].reason
+    (tmp_path / "sys/class/net/eth0").mkdir(parents=True, exist_ok=True)
+    told = plan(read_qdiscs(Host(str(tmp_path)), spec()), spec()).settings[0]
+    assert told.state == "unsupported" and "captured tree" in told.reason
     wish = {"nics": [{"interface": "eth9", "qdisc": {"kind": "fq"}}]}
     state, setting = read(monkeypatch, host, Kernel(mq("fq")), wish)
     assert "no such interface" in setting.reason

@@ -82,7 +82,7 @@ def test_a_kernel_without_ipv6_is_asked_for_none(monkeypatch: pytest.MonkeyPatch
 def test_what_is_told_of_an_interface_that_is_not_there_and_of_a_captured_tree(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Shown(monkeypatch)
     assert read({"interface": "c0"}).found[0].unreadable == "no interface c0 on this host; there are: a0, b0, lo"
-    assert "captured tree" in host_routes.read_routes(Host(str(tmp_path)), {"routes": [PREFIX]}).found[0].unreadable
+    assert "captured tree" in host_routes.read_routes(Host(str(tmp_path)), {"routes": [PREFIX]}).found[0].silent
 
 
 def test_one_change_for_all_metrics_of_a_route(monkeypatch: pytest.MonkeyPatch) -> None:
