@@ -94,7 +94,6 @@ def run_documents(module: AnsibleModule, documents: runner.Desired) -> None:
     module.exit_json(**result)
 
 
-
 def _host_of(module: AnsibleModule) -> Host:
     """The live machine, or the captured tree of ``sysroot``, which is only audited; a failure of the module otherwise."""
     sysroot = os.path.abspath(module.params.get("sysroot") or "/").replace("//", "/")
@@ -150,7 +149,6 @@ def program(host: Host | None = None) -> bytes:
         for name, text in sorted(_sources().items()):
             archive.writestr(zipfile.ZipInfo(name, EPOCH), text)
     return packed.getvalue()
-
 
 
 def _first_line(host: Host | None) -> bytes:

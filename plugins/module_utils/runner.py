@@ -159,7 +159,6 @@ def _audited(transaction: Transaction, surveys: list[Survey]) -> Outcome:
     return Outcome(settings, any(_to_mend(setting) for setting in settings), _contents(transaction.host, surveys))
 
 
-
 def _as_captured(host: Host, setting: Setting) -> Setting:
     """A setting as a captured tree can tell it: no watch is seen at work there, and without /etc nothing of what is kept in files."""
     if not host.captured:
